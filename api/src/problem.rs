@@ -1,0 +1,332 @@
+//! What a client is told when something is not done: problem+json (RFC 9457) with a stable `code`. The
+//! one table of codes is [`Code::row`]; errors of the parts become problems here and nowhere else. What
+//! is our fault or S3's is logged once, here, and its cause is not shown.
+
+use poem::http::StatusCode;
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object};
+use upflow_core::db::{self, DbErr};
+use upflow_core::lifecycle::Status;
+use upflow_core::storage::{ErrorKind, StorageError};
+use upflow_core::uploads;
+
+/// Every code that a problem can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    MalformedJson,
+    InvalidRequest,
+    ChunkIndexOutOfRange,
+    UnsupportedMediaType,
+    BodyTooLarge,
+    NotFound,
+    MethodNotAllowed,
+    UploadNotFound,
+    UploadAssembling,
+    UploadCompleted,
+    UploadAborted,
+    UploadExpired,
+    UploadNotCompleted,
+    UploadIncomplete,
+    ConfirmInProgress,
+    ChunkMissing,
+    ChunkSizeMismatch,
+    ChunkChecksumMismatch,
+    IdempotencyKeyReused,
+    Internal,
+    DatabaseUnavailable,
+    StorageUnavailable,
+    Timeout,
+}
+
+impl Code {
+    /// The contract: HTTP status, code, title.
+    pub fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Code::MalformedJson => (400, "malformed_json", "The body is not JSON"),
+            Code::InvalidRequest => (422, "invalid_request", "The request does not fit"),
+            Code::ChunkIndexOutOfRange => {
+                (422, "chunk_index_out_of_range", "The upload has no such chunk")
+            }
+            Code::UnsupportedMediaType => {
+                (415, "unsupported_media_type", "The body must be application/json")
+            }
+            Code::BodyTooLarge => (413, "body_too_large", "The body is too large"),
+            Code::NotFound => (404, "not_found", "There is nothing here"),
+            Code::MethodNotAllowed => (405, "method_not_allowed", "This method is not for this path"),
+            Code::UploadNotFound => (404, "upload_not_found", "There is no such upload"),
+            Code::UploadAssembling => (409, "upload_assembling", "The upload is being assembled"),
+            Code::UploadCompleted => (409, "upload_completed", "The upload is completed"),
+            Code::UploadAborted => (409, "upload_aborted", "The upload was aborted"),
+            Code::UploadExpired => (409, "upload_expired", "The upload has expired"),
+            Code::UploadNotCompleted => {
+                (409, "upload_not_completed", "The upload is not completed yet")
+            }
+            Code::UploadIncomplete => (409, "upload_incomplete", "Chunks are missing"),
+            Code::ConfirmInProgress => {
+                (409, "confirm_in_progress", "Chunks are still being confirmed")
+            }
+            Code::ChunkMissing => (409, "chunk_missing", "The chunk is not in storage"),
+            Code::ChunkSizeMismatch => {
+                (409, "chunk_size_mismatch", "The chunk in storage has another size")
+            }
+            Code::ChunkChecksumMismatch => {
+                (409, "chunk_checksum_mismatch", "The chunk in storage has another checksum")
+            }
+            Code::IdempotencyKeyReused => {
+                (409, "idempotency_key_reused", "The key was used for another upload")
+            }
+            Code::Internal => (500, "internal_error", "Something went wrong on our side"),
+            Code::DatabaseUnavailable => {
+                (503, "database_unavailable", "The database does not answer")
+            }
+            Code::StorageUnavailable => (503, "storage_unavailable", "The storage does not answer"),
+            Code::Timeout => (503, "timeout", "The request took too long"),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Why an upload in this status does not take chunks.
+    fn of_status(status: Status) -> Self {
+        match status {
+            Status::PendingAssembly => Code::UploadAssembling,
+            Status::Completed => Code::UploadCompleted,
+            Status::Aborted => Code::UploadAborted,
+            Status::Expired => Code::UploadExpired,
+            // These allow whatever can be asked for; a race can still bring one here.
+            Status::Initialized | Status::Uploading | Status::Failed => Code::UploadNotCompleted,
+        }
+    }
+}
+
+/// Why a request was not done (RFC 9457).
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "Problem", skip_serializing_if_is_none)]
+pub struct Details {
+    /// A URI that names the kind of problem.
+    #[oai(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: i32,
+    /// The kind of problem as a stable word, for programs.
+    pub code: String,
+    /// What happened in this case, and what to do.
+    pub detail: String,
+    /// What is wrong with which field of the request.
+    pub errors: Option<Vec<FieldError>>,
+    /// With `upload_incomplete`: the chunks that are not confirmed.
+    pub missing_chunks: Option<Vec<i32>>,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) into the body; a parameter is named `?name` or `{name}`.
+    pub pointer: String,
+    pub detail: String,
+}
+
+/// The answers of every operation besides its own.
+#[derive(Debug, ApiResponse)]
+pub enum Problem {
+    /// The body is not JSON.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    BadRequest(Json<Details>),
+    /// There is no such upload, or nothing under this path.
+    #[oai(status = 404, content_type = "application/problem+json")]
+    NotFound(Json<Details>),
+    /// This method is not for this path.
+    #[oai(status = 405, content_type = "application/problem+json")]
+    MethodNotAllowed(Json<Details>),
+    /// The upload, or a chunk, is not in the state that this needs.
+    #[oai(status = 409, content_type = "application/problem+json")]
+    Conflict(
+        Json<Details>,
+        /// Seconds after which to ask again.
+        #[oai(header = "Retry-After")]
+        Option<i64>,
+    ),
+    /// The body is too large.
+    #[oai(status = 413, content_type = "application/problem+json")]
+    TooLarge(Json<Details>),
+    /// The body is not `application/json`.
+    #[oai(status = 415, content_type = "application/problem+json")]
+    UnsupportedMediaType(Json<Details>),
+    /// A value does not fit; `errors` says which and why.
+    #[oai(status = 422, content_type = "application/problem+json")]
+    Unprocessable(Json<Details>),
+    /// Something went wrong on our side.
+    #[oai(status = 500, content_type = "application/problem+json")]
+    Internal(Json<Details>),
+    /// The database or the storage does not answer; nothing is lost.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Details>,
+        /// Seconds after which to ask again.
+        #[oai(header = "Retry-After")]
+        Option<i64>,
+    ),
+}
+
+/// How long a client should wait when a part of the system does not answer.
+const RETRY_AFTER: i64 = 2;
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self::with(code, detail, |_| {})
+    }
+
+    /// A problem with more to say: `more` sets the fields.
+    pub fn with(code: Code, detail: impl Into<String>, more: impl FnOnce(&mut Details)) -> Self {
+        let (status, name, title) = code.row();
+        let mut details = Details {
+            kind: format!("urn:upflow:problem:{name}"),
+            title: title.to_owned(),
+            status: i32::from(status),
+            code: name.to_owned(),
+            detail: detail.into(),
+            errors: None,
+            missing_chunks: None,
+        };
+        more(&mut details);
+        let retry = (code == Code::ConfirmInProgress).then_some(1);
+        match status {
+            400 => Problem::BadRequest(Json(details)),
+            404 => Problem::NotFound(Json(details)),
+            405 => Problem::MethodNotAllowed(Json(details)),
+            409 => Problem::Conflict(Json(details), retry),
+            413 => Problem::TooLarge(Json(details)),
+            415 => Problem::UnsupportedMediaType(Json(details)),
+            422 => Problem::Unprocessable(Json(details)),
+            503 => Problem::Unavailable(Json(details), Some(RETRY_AFTER)),
+            _ => Problem::Internal(Json(details)),
+        }
+    }
+
+    /// The request does not fit: what is wrong with each field.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] => format!("{}: {}", only.pointer, only.detail),
+            _ => format!("{} values do not fit; see errors", errors.len()),
+        };
+        Self::with(Code::InvalidRequest, detail, |details| details.errors = Some(errors))
+    }
+
+    pub fn upload_not_found() -> Self {
+        Self::new(
+            Code::UploadNotFound,
+            "no upload has this id; it may have ended long ago. Begin a new one with POST /uploads/init",
+        )
+    }
+
+    /// The upload's status does not allow it.
+    pub fn conflict(status: Status) -> Self {
+        let detail = match status {
+            Status::PendingAssembly => {
+                "all chunks are confirmed and the file is being assembled: wait for it with GET /uploads/{upload_id}?wait_for=completed"
+            }
+            Status::Completed => "the file is complete and in the bucket: nothing more is to be done",
+            Status::Aborted | Status::Expired => {
+                "the upload has ended and what it had sent is removed: begin a new one with POST /uploads/init"
+            }
+            _ => "the upload has moved on meanwhile: get it and look at its status",
+        };
+        Self::new(Code::of_status(status), detail)
+    }
+
+    /// What broke is logged, with everything known; the client learns that it is not its fault.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(Code::Internal, "the error is in the server's log under this answer's x-request-id")
+    }
+}
+
+impl From<uploads::Error> for Problem {
+    fn from(error: uploads::Error) -> Self {
+        match error {
+            uploads::Error::Db(error) => error.into(),
+            uploads::Error::NotFound => Problem::upload_not_found(),
+            uploads::Error::Conflict(status) => Problem::conflict(status),
+            uploads::Error::LeaseLost => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<DbErr> for Problem {
+    fn from(error: DbErr) -> Self {
+        if db::is_unavailable(&error) {
+            tracing::error!(%error, "the database does not answer");
+            let detail = "nothing is lost: try again in a moment";
+            return Problem::new(Code::DatabaseUnavailable, detail);
+        }
+        Problem::internal(&error)
+    }
+}
+
+impl From<StorageError> for Problem {
+    fn from(error: StorageError) -> Self {
+        match error.kind {
+            ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Denied => {
+                tracing::error!(%error, "the storage does not answer");
+                let detail = "nothing is lost: try again in a moment";
+                let problem = Problem::new(Code::StorageUnavailable, detail);
+                match (problem, error.retry_after) {
+                    (Problem::Unavailable(details, _), Some(after)) => {
+                        Problem::Unavailable(details, Some(after.as_secs().max(1) as i64))
+                    }
+                    (problem, _) => problem,
+                }
+            }
+            _ => Problem::internal(&error),
+        }
+    }
+}
+
+/// What the framework refuses before an operation is reached, as a problem. Answers that are no errors,
+/// such as a 304 for a page, pass.
+pub fn from_framework(error: poem::Error) -> poem::Response {
+    use poem::IntoResponse as _;
+    use poem::error as framework;
+    use poem_openapi::error as openapi;
+
+    if error.is_from_response() || error.status().as_u16() < 400 {
+        return error.into_response();
+    }
+    let problem = if let Some(bad) = error.downcast_ref::<openapi::ParsePathError>() {
+        match bad.name {
+            "upload_id" => Problem::upload_not_found(),
+            name => Problem::invalid(vec![FieldError {
+                pointer: format!("{{{name}}}"),
+                detail: bad.reason.clone(),
+            }]),
+        }
+    } else if let Some(bad) = error.downcast_ref::<openapi::ParseParamError>() {
+        Problem::invalid(vec![FieldError {
+            pointer: format!("?{}", bad.name),
+            detail: bad.reason.clone(),
+        }])
+    } else if error.is::<openapi::ContentTypeError>() {
+        Problem::new(Code::UnsupportedMediaType, "send the header Content-Type: application/json")
+    } else if let Some(bad) = error.downcast_ref::<openapi::ParseRequestPayloadError>() {
+        Problem::new(Code::MalformedJson, bad.reason.clone())
+    } else if error.is::<framework::NotFoundError>() {
+        Problem::new(Code::NotFound, "no operation or page has this path; /docs shows all of them")
+    } else if error.is::<framework::MethodNotAllowedError>() {
+        Problem::new(Code::MethodNotAllowed, "/docs shows the methods of each path")
+    } else {
+        match error.status() {
+            StatusCode::NOT_FOUND => Problem::new(Code::NotFound, "there is no such page"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Problem::new(Code::MethodNotAllowed, "/docs shows the methods of each path")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::BodyTooLarge, error.to_string()),
+            status if status.is_client_error() => Problem::new(Code::MalformedJson, error.to_string()),
+            _ => Problem::internal(&error),
+        }
+    };
+    problem.into_response()
+}

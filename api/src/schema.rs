@@ -1,0 +1,374 @@
+//! The JSON that clients see. Sizes are bytes; times are RFC 3339 in UTC with milliseconds.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use poem_openapi::{Enum, Object};
+use serde::{Deserialize, Serialize};
+use upflow_core::checksum::Algorithm;
+use upflow_core::lifecycle::Status;
+use upflow_core::storage::Presigned;
+use upflow_core::uploads;
+use uuid::Uuid;
+
+/// Where an upload stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "UploadStatus", rename_all = "snake_case")]
+pub enum UploadStatus {
+    Initialized,
+    Uploading,
+    PendingAssembly,
+    Completed,
+    Failed,
+    Aborted,
+    Expired,
+}
+
+impl From<Status> for UploadStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Initialized => Self::Initialized,
+            Status::Uploading => Self::Uploading,
+            Status::PendingAssembly => Self::PendingAssembly,
+            Status::Completed => Self::Completed,
+            Status::Failed => Self::Failed,
+            Status::Aborted => Self::Aborted,
+            Status::Expired => Self::Expired,
+        }
+    }
+}
+
+impl From<UploadStatus> for Status {
+    fn from(status: UploadStatus) -> Self {
+        match status {
+            UploadStatus::Initialized => Self::Initialized,
+            UploadStatus::Uploading => Self::Uploading,
+            UploadStatus::PendingAssembly => Self::PendingAssembly,
+            UploadStatus::Completed => Self::Completed,
+            UploadStatus::Failed => Self::Failed,
+            UploadStatus::Aborted => Self::Aborted,
+            UploadStatus::Expired => Self::Expired,
+        }
+    }
+}
+
+/// How the bytes of a file are checked on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumAlgorithm {
+    /// CRC64NVME, S3's own default.
+    Crc64nvme,
+    /// CRC32C, which most processors compute by themselves.
+    Crc32c,
+}
+
+impl From<Algorithm> for ChecksumAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Crc64Nvme => Self::Crc64nvme,
+            Algorithm::Crc32c => Self::Crc32c,
+        }
+    }
+}
+
+impl From<ChecksumAlgorithm> for Algorithm {
+    fn from(algorithm: ChecksumAlgorithm) -> Self {
+        match algorithm {
+            ChecksumAlgorithm::Crc64nvme => Self::Crc64Nvme,
+            ChecksumAlgorithm::Crc32c => Self::Crc32c,
+        }
+    }
+}
+
+/// The file that is to be uploaded.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+#[oai(skip_serializing_if_is_none)]
+pub struct InitUpload {
+    /// The name the file gets: a name, no path; at most 255 bytes in UTF-8.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    pub filename: String,
+    /// The bytes of the file; 0 is fine.
+    #[oai(validator(minimum(value = "0"), maximum(value = "53687091200000")))]
+    pub file_size: i64,
+    /// The bytes of each chunk but the last, from 64 KiB to 5 GiB. Left out: 8 MiB, or more where 10,000
+    /// chunks would not do.
+    pub chunk_size: Option<i64>,
+    /// The media type that downloads of the file will carry. Left out: `application/octet-stream`.
+    pub content_type: Option<String>,
+    /// Left out: `crc64nvme`.
+    pub checksum_algorithm: Option<ChecksumAlgorithm>,
+    /// The checksum of the whole file, where it is known: base64 of the big-endian bytes. A file that
+    /// turns out to have another one is never completed.
+    pub checksum: Option<String>,
+    /// Whatever the caller wants to find again: at most 4 KiB in all.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Chunks to presign in the same call, at most 1,000.
+    pub chunks: Option<Vec<ChunkRequest>>,
+}
+
+/// A chunk to presign.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+#[oai(skip_serializing_if_is_none)]
+pub struct ChunkRequest {
+    /// From 0.
+    pub chunk_index: i32,
+    /// The checksum of the chunk in the upload's algorithm: base64 of the big-endian bytes. It is signed
+    /// into the URL, and S3 refuses other bytes.
+    pub checksum: Option<String>,
+}
+
+/// Chunks to presign, 1 to 1,000.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+pub struct PresignChunks {
+    pub chunks: Vec<ChunkRequest>,
+}
+
+/// Indexes of chunks that the client has sent, 1 to 1,000.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+pub struct ConfirmChunks {
+    pub chunks: Vec<i32>,
+}
+
+/// A request that the client sends to S3 as it is.
+#[derive(Debug, Clone, Object)]
+pub struct PresignedChunk {
+    pub chunk_index: i32,
+    /// `PUT`.
+    pub method: String,
+    /// Where to send the chunk.
+    pub url: String,
+    /// The headers to set; no others that begin with `x-amz-`.
+    pub headers: BTreeMap<String, String>,
+    /// The bytes to send, exactly.
+    pub size_bytes: i64,
+    /// When the URL ends.
+    pub expires_at: Time,
+    /// Seconds until then.
+    pub expires_in: i64,
+}
+
+impl PresignedChunk {
+    pub fn new(chunk_index: i32, size_bytes: i64, signed: Presigned) -> Self {
+        Self {
+            chunk_index,
+            method: signed.method.to_owned(),
+            url: signed.url,
+            headers: signed.headers.into_iter().collect(),
+            size_bytes,
+            expires_at: time(signed.expires_at),
+            expires_in: signed.expires_in.as_secs() as i64,
+        }
+    }
+}
+
+/// The presigned chunks, in the order asked for.
+#[derive(Debug, Clone, Object)]
+pub struct PresignedChunks {
+    pub chunks: Vec<PresignedChunk>,
+}
+
+/// An upload as it stands.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct Upload {
+    pub upload_id: Uuid,
+    pub filename: String,
+    pub file_size: i64,
+    /// The bytes of each chunk but the last.
+    pub chunk_size: i64,
+    pub total_chunks: i32,
+    pub content_type: String,
+    pub metadata: BTreeMap<String, String>,
+    pub status: UploadStatus,
+    /// The confirmed chunks, ascending. Not in lists.
+    pub uploaded_chunks: Option<Vec<i32>>,
+    pub uploaded_chunks_count: i32,
+    pub uploaded_bytes: i64,
+    /// Chunks that are in the final object already, while it is being assembled.
+    pub assembled_chunks: i32,
+    pub checksum_algorithm: ChecksumAlgorithm,
+    /// What the client gave at init.
+    pub checksum: Option<String>,
+    /// What was proven of the final object, once completed.
+    pub integrity: Option<Integrity>,
+    /// The key of the final object in the bucket.
+    pub final_s3_key: String,
+    /// Why the upload did not complete; cleared by the next request to complete it.
+    pub failure: Option<Failure>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    /// When the upload is given up unless its client is heard of before.
+    pub expires_at: Time,
+}
+
+/// A new upload, with the URLs of the chunks asked for.
+#[derive(Debug, Clone, Object)]
+pub struct NewUpload {
+    #[oai(flatten)]
+    pub upload: Upload,
+    pub presigned: Vec<PresignedChunk>,
+}
+
+/// What was proven of the final object.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct Integrity {
+    /// `storage_verified`: S3 refused any other bytes, from the client's disk to the final object.
+    /// `client_checksums`: the client's checksums were kept and combined, but S3 did not enforce them.
+    /// `size_only`: at least one chunk came without a checksum.
+    pub level: String,
+    pub algorithm: ChecksumAlgorithm,
+    /// The checksum of the whole file, combined of its chunks'.
+    pub value: Option<String>,
+}
+
+/// Why an upload did not complete.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct Failure {
+    pub code: String,
+    pub detail: String,
+    /// The chunks to send again.
+    pub chunk_indexes: Option<Vec<i32>>,
+}
+
+/// A page of uploads, newest first.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct UploadPage {
+    pub uploads: Vec<Upload>,
+    /// What to send as `cursor` for the next page; absent on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A chunk that is confirmed.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct ConfirmedChunk {
+    pub chunk_index: i32,
+    pub size_bytes: i64,
+    /// What S3 keeps of it, in the upload's algorithm.
+    pub checksum: Option<String>,
+    pub confirmed_at: Time,
+    pub status: UploadStatus,
+    pub uploaded_chunks_count: i32,
+}
+
+/// What became of each index.
+#[derive(Debug, Clone, Object)]
+pub struct ConfirmedChunks {
+    pub confirmed: Vec<i32>,
+    pub rejected: Vec<RejectedChunk>,
+    pub status: UploadStatus,
+    pub uploaded_chunks_count: i32,
+}
+
+/// A chunk that is not confirmed.
+#[derive(Debug, Clone, Object)]
+pub struct RejectedChunk {
+    pub chunk_index: i32,
+    /// `chunk_missing`, `chunk_size_mismatch` or `chunk_checksum_mismatch`.
+    pub code: String,
+    pub detail: String,
+}
+
+/// Where to get the final object.
+#[derive(Debug, Clone, Object)]
+pub struct Download {
+    pub url: String,
+    /// `GET`.
+    pub method: String,
+    pub expires_at: Time,
+    /// Seconds until then.
+    pub expires_in: i64,
+}
+
+/// What happened to an upload, oldest first, at most 1,000.
+#[derive(Debug, Clone, Object)]
+pub struct UploadEvents {
+    pub events: Vec<UploadEvent>,
+}
+
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct UploadEvent {
+    pub at: Time,
+    pub event: String,
+    pub from_status: Option<String>,
+    pub to_status: Option<String>,
+    pub detail: Option<String>,
+}
+
+/// How many uploads there are.
+#[derive(Debug, Clone, Object)]
+pub struct Stats {
+    pub statuses: Vec<StatusStats>,
+}
+
+#[derive(Debug, Clone, Object)]
+pub struct StatusStats {
+    pub status: UploadStatus,
+    pub uploads: i64,
+    /// The bytes of their files, sent or not.
+    pub file_bytes: i64,
+}
+
+/// RFC 3339 in UTC with milliseconds, as text: the framework would print nanoseconds.
+pub type Time = String;
+
+pub fn time(time: DateTime<Utc>) -> Time {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// How far the chunks of an upload are.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The confirmed chunks, where they are to be shown one by one.
+    pub indexes: Option<Vec<i32>>,
+    pub confirmed: i64,
+    pub confirmed_bytes: i64,
+    pub assembled: i64,
+}
+
+impl Upload {
+    pub fn new(row: uploads::Upload, progress: Progress, now: DateTime<Utc>) -> Self {
+        let status = row.status_at(now);
+        let integrity = row.integrity_level.map(|level| Integrity {
+            level,
+            algorithm: row.checksum_algorithm.into(),
+            value: row.integrity_value,
+        });
+        let failure = row.failure.map(|failure| Failure {
+            code: failure.code,
+            detail: failure.detail,
+            chunk_indexes: Some(failure.chunk_indexes).filter(|indexes| !indexes.is_empty()),
+        });
+        Self {
+            upload_id: row.upload_id,
+            filename: row.filename,
+            file_size: row.file_size,
+            chunk_size: row.chunk_size,
+            total_chunks: row.total_chunks,
+            content_type: row.content_type,
+            metadata: serde_json::from_value(row.metadata).unwrap_or_default(),
+            status: status.into(),
+            uploaded_chunks: progress.indexes,
+            uploaded_chunks_count: progress.confirmed as i32,
+            uploaded_bytes: progress.confirmed_bytes,
+            // Once completed the copies are no longer kept track of: all of them are in it.
+            assembled_chunks: match status {
+                Status::Completed => row.total_chunks,
+                _ => progress.assembled as i32,
+            },
+            checksum_algorithm: row.checksum_algorithm.into(),
+            checksum: row.checksum,
+            integrity,
+            final_s3_key: row.final_s3_key,
+            failure,
+            created_at: time(row.created_at),
+            updated_at: time(row.updated_at),
+            expires_at: time(row.expires_at),
+        }
+    }
+}

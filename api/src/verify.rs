@@ -1,0 +1,198 @@
+//! Whether S3 has what a client says it has sent. Nothing is believed: each chunk is asked for by
+//! HeadObject and compared in size and checksum before it counts.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use upflow_core::lifecycle::Status;
+use upflow_core::storage::{ObjectKey, StorageError, chunk_index, chunks};
+use upflow_core::uploads::{self, Confirmed, SeenChunk, Upload};
+use upflow_core::{Context, plan};
+
+use crate::problem::{Code, Problem};
+
+/// Up to here a HEAD for each chunk is cheaper than a LIST before.
+const HEADS_WITHOUT_LIST: usize = 32;
+/// The most HEADs of one call.
+const MAX_HEADS: usize = 1_000;
+
+/// Why a chunk is not confirmed.
+#[derive(Debug)]
+pub struct Rejected {
+    pub index: i32,
+    pub code: Code,
+    pub detail: String,
+}
+
+/// What S3 says of some chunks.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    pub seen: Vec<SeenChunk>,
+    pub rejected: Vec<Rejected>,
+}
+
+/// Asks S3 for these chunks, a bounded number at once.
+pub async fn inspect(
+    ctx: &Context,
+    upload: &Upload,
+    indexes: &[i32],
+) -> Result<Inspection, Problem> {
+    let rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
+    let declared: HashMap<i32, String> =
+        rows.into_iter().filter_map(|row| Some((row.chunk_index, row.declared_checksum?))).collect();
+    let declared = &declared;
+    let verdicts: Vec<Result<SeenChunk, Rejected>> = stream::iter(indexes.iter().copied())
+        .map(|index| head_chunk(ctx, upload, index, declared.get(&index)))
+        .buffer_unordered(ctx.limits.s3_calls_per_request)
+        .try_collect()
+        .await?;
+    let mut inspection = Inspection::default();
+    for verdict in verdicts {
+        match verdict {
+            Ok(seen) => inspection.seen.push(seen),
+            Err(rejected) => inspection.rejected.push(rejected),
+        }
+    }
+    inspection.seen.sort_by_key(|seen| seen.index);
+    inspection.rejected.sort_by_key(|rejected| rejected.index);
+    Ok(inspection)
+}
+
+async fn head_chunk(
+    ctx: &Context,
+    upload: &Upload,
+    index: i32,
+    declared: Option<&String>,
+) -> Result<Result<SeenChunk, Rejected>, StorageError> {
+    let key = ObjectKey::Chunk { upload_id: upload.upload_id, index };
+    let rejected = |code, detail| Ok(Err(Rejected { index, code, detail }));
+    let Some(head) = ctx.storage.head(&key).await? else {
+        let detail = format!("chunk {index} is not in storage: send it to its URL, then confirm");
+        return rejected(Code::ChunkMissing, detail);
+    };
+    let expected = upload.plan().chunk_len(index);
+    if head.size != expected {
+        let detail = format!(
+            "chunk {index} has {} bytes in storage and should have {expected}: send it again",
+            head.size
+        );
+        return rejected(Code::ChunkSizeMismatch, detail);
+    }
+    let checksum = head.checksum(upload.checksum_algorithm).map(|checksum| checksum.to_string());
+    if let (Some(found), Some(declared)) = (&checksum, declared)
+        && found != declared
+    {
+        let detail = format!(
+            "chunk {index} has the {} {found} in storage and should have {declared}: send it again",
+            upload.checksum_algorithm
+        );
+        return rejected(Code::ChunkChecksumMismatch, detail);
+    }
+    Ok(Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum }))
+}
+
+/// Marks what was seen as confirmed.
+pub async fn confirm(
+    ctx: &Context,
+    upload: &Upload,
+    seen: &[SeenChunk],
+    now: DateTime<Utc>,
+) -> Result<Confirmed, Problem> {
+    Ok(uploads::confirm(&ctx.db, upload, seen, ctx.limits.upload_life, now).await?)
+}
+
+/// Confirms those of the `missing` chunks that are in storage after all. Answers the chunks that are
+/// there and wrong, and how many were left for another call.
+pub async fn confirm_missing(
+    ctx: &Context,
+    upload: &Upload,
+    missing: &[i32],
+    now: DateTime<Utc>,
+) -> Result<(Vec<Rejected>, usize), Problem> {
+    let mut candidates = missing.to_vec();
+    if candidates.len() > HEADS_WITHOUT_LIST {
+        let stored = list_chunks(ctx, upload).await?;
+        candidates.retain(|index| stored.contains_key(index));
+    }
+    let left = candidates.len().saturating_sub(MAX_HEADS);
+    candidates.truncate(MAX_HEADS);
+    if candidates.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let inspection = inspect(ctx, upload, &candidates).await?;
+    if !inspection.seen.is_empty() {
+        confirm(ctx, upload, &inspection.seen, now).await?;
+    }
+    Ok((inspection.rejected, left))
+}
+
+/// Brings the database and the bucket together: confirms what is in storage unconfirmed, and takes
+/// back what is confirmed and gone or changed.
+pub async fn reconcile(ctx: &Context, upload: &Upload, now: DateTime<Utc>) -> Result<(), Problem> {
+    // Read before the listing: a chunk confirmed after it is not missed in an older listing.
+    let rows = uploads::chunk_rows(&ctx.db, upload.upload_id, None).await?;
+    let stored = list_chunks(ctx, upload).await?;
+    let mut known = HashSet::new();
+    let (mut gone, mut changed) = (Vec::new(), Vec::new());
+    for row in rows {
+        let Some(etag) = row.etag.filter(|_| row.confirmed_at.is_some()) else { continue };
+        match stored.get(&row.chunk_index) {
+            Some(found) if *found == etag => drop(known.insert(row.chunk_index)),
+            Some(_) => changed.push((row.chunk_index, etag)),
+            None => gone.push((row.chunk_index, etag)),
+        }
+    }
+    let mut candidates: Vec<i32> =
+        stored.keys().copied().filter(|index| !known.contains(index)).collect();
+    candidates.sort_unstable();
+    let mut bad = HashSet::new();
+    for portion in candidates.chunks(MAX_HEADS) {
+        let inspection = inspect(ctx, upload, portion).await?;
+        bad.extend(inspection.rejected.iter().map(|rejected| rejected.index));
+        if !inspection.seen.is_empty() {
+            confirm(ctx, upload, &inspection.seen, now).await?;
+        }
+    }
+    gone.extend(changed.into_iter().filter(|(index, _)| bad.contains(index)));
+    uploads::drop_chunks(&ctx.db, upload.upload_id, &gone, now).await?;
+    Ok(())
+}
+
+/// The chunks of an upload that S3 has: index and ETag. One LIST for each 1,000; objects that are no
+/// chunk of this upload are left out, so it is bounded by the plan.
+async fn list_chunks(ctx: &Context, upload: &Upload) -> Result<HashMap<i32, String>, StorageError> {
+    let prefix = chunks(upload.upload_id);
+    let mut stored = HashMap::new();
+    let mut next = None;
+    // Ours are at most 10 pages; strangers under our prefix get as many again.
+    for _ in 0..2 * plan::MAX_CHUNKS / 1_000 {
+        let page = ctx.storage.list(&prefix, next).await?;
+        for object in page.objects {
+            if let Some(index) = chunk_index(upload.upload_id, &object.key)
+                && upload.plan().has_chunk(index)
+            {
+                stored.insert(index, object.etag);
+            }
+        }
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(stored)
+}
+
+/// In `pending_assembly` a confirm of chunks that are confirmed already is answered as before.
+pub async fn already_confirmed(
+    ctx: &Context,
+    upload: &Upload,
+    indexes: &[i32],
+) -> Result<Vec<uploads::Chunk>, Problem> {
+    let mut rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
+    rows.retain(|row| row.confirmed_at.is_some());
+    if rows.len() < indexes.len() {
+        return Err(Problem::conflict(Status::PendingAssembly));
+    }
+    Ok(rows)
+}

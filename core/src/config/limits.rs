@@ -1,0 +1,49 @@
+//! How long things live and how much is done at once.
+
+use std::time::Duration;
+
+use super::Faults;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitsArgs {
+    /// Life of a presigned URL; up to 7d for transfers in the background of a phone
+    #[arg(long, env = "UPFLOW_URL_LIFE", default_value = "15m")]
+    pub url_life: String,
+    /// How long an upload waits for its client, counted from the last init, presign or confirm
+    #[arg(long, env = "UPFLOW_UPLOAD_LIFE", default_value = "7d")]
+    pub upload_life: String,
+    /// How long the rows of ended uploads are kept; the completed files themselves stay
+    #[arg(long, env = "UPFLOW_RETENTION", default_value = "30d")]
+    pub retention: String,
+    /// Calls to S3 that one request of a client may have under way at once
+    #[arg(long, env = "UPFLOW_S3_CALLS_PER_REQUEST", default_value = "32")]
+    pub s3_calls_per_request: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub url_life: Duration,
+    pub upload_life: Duration,
+    pub retention: Duration,
+    pub s3_calls_per_request: usize,
+}
+
+impl LimitsArgs {
+    pub fn check(self, faults: &mut Faults) -> Option<Limits> {
+        let url_life = faults.duration("UPFLOW_URL_LIFE", &self.url_life, SECOND..=7 * DAY);
+        let upload_life = faults.duration("UPFLOW_UPLOAD_LIFE", &self.upload_life, SECOND..=365 * DAY);
+        let retention = faults.duration("UPFLOW_RETENTION", &self.retention, SECOND..=3650 * DAY);
+        let s3_calls_per_request =
+            faults.number("UPFLOW_S3_CALLS_PER_REQUEST", &self.s3_calls_per_request, 1..=1_000);
+        Some(Limits {
+            url_life: url_life?,
+            upload_life: upload_life?,
+            retention: retention?,
+            s3_calls_per_request: s3_calls_per_request?,
+        })
+    }
+}

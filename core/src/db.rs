@@ -1,0 +1,91 @@
+//! The connection to PostgreSQL or SQLite, and what is particular to either.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sea_orm::sqlx::error::Error as SqlxError;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, RuntimeErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+pub use sea_orm::{DatabaseConnection as Db, DbErr};
+
+use crate::config::DatabaseSettings;
+
+/// The time now, to the millisecond: what the database keeps is what the API says.
+pub fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(3)
+}
+
+/// Connects. The pool opens its connections lazily, so a database that goes away later is a failed
+/// query and not a dead program; one that is not there at the start is an error at once.
+pub async fn connect(settings: &DatabaseSettings) -> Result<Db, DbErr> {
+    let mut options = ConnectOptions::new(settings.url.clone());
+    options
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.timeout)
+        .connect_timeout(settings.timeout)
+        .idle_timeout(Duration::from_secs(600))
+        .sqlx_logging(false);
+    if settings.is_sqlite() {
+        options.map_sqlx_sqlite_opts(|options| {
+            use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+            options
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                // A confirmed chunk must outlive a power cut; NORMAL may lose the last commits.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(10))
+                .foreign_keys(true)
+        });
+    } else {
+        let statement_timeout = settings.timeout.as_millis().to_string();
+        options.map_sqlx_postgres_opts(move |options| {
+            options
+                .application_name("upflow")
+                .options([("statement_timeout", statement_timeout.as_str())])
+        });
+    }
+    Database::connect(options).await
+}
+
+/// Begins a transaction that may write. On SQLite it takes the write lock at once: a reader that turns
+/// writer half-way would fail with "database is locked" whatever the busy timeout.
+pub async fn begin(db: &Db) -> Result<DatabaseTransaction, DbErr> {
+    db.begin_with_options(TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    })
+    .await
+}
+
+/// Answers whether the database is there and has our tables.
+pub async fn ping(db: &Db) -> Result<(), DbErr> {
+    db.execute_unprepared("SELECT 1 FROM upload_sessions WHERE 1 = 0").await.map(drop)
+}
+
+/// The database cannot serve now and may later: the caller should be told to try again.
+pub fn is_unavailable(error: &DbErr) -> bool {
+    let source = match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => return true,
+        DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => e,
+        _ => return false,
+    };
+    match source.as_ref() {
+        SqlxError::Io(_)
+        | SqlxError::Tls(_)
+        | SqlxError::Protocol(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => true,
+        // Classes 08 connection, 40 rollback (deadlock), 53 resources, 57 operator intervention
+        // (shutdown, statement timeout), 55P03 lock not available; SQLite 5 and 6, busy and locked.
+        SqlxError::Database(e) => e.code().is_some_and(|code| {
+            ["08", "40", "53", "57", "55P03"].iter().any(|class| code.starts_with(class))
+                || code == "5"
+                || code == "6"
+        }),
+        _ => false,
+    }
+}

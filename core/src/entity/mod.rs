@@ -1,0 +1,5 @@
+//! The rows. Only `uploads` reads and writes them.
+
+pub mod chunk;
+pub mod event;
+pub mod session;

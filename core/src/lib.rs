@@ -1,0 +1,15 @@
+//! What the API and the worker of UpFlow must agree on: the lifecycle of an upload, its geometry and
+//! checksums, its rows, its objects in S3, the jobs, and the settings.
+
+pub mod checksum;
+pub mod config;
+pub mod context;
+pub mod db;
+mod entity;
+pub mod lifecycle;
+pub mod plan;
+pub mod queue;
+pub mod storage;
+pub mod uploads;
+
+pub use context::Context;

@@ -1,0 +1,46 @@
+//! The queue of the embedded mode: in this process, bounded, and empty after a restart.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::{Job, QueueError};
+
+const CAPACITY: usize = 10_000;
+
+#[derive(Clone, Default)]
+pub struct MemoryQueue(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    jobs: Mutex<VecDeque<Job>>,
+    pushed: Notify,
+}
+
+impl MemoryQueue {
+    pub fn push(&self, job: Job) -> Result<(), QueueError> {
+        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.len() >= CAPACITY {
+            return Err(QueueError::Full);
+        }
+        jobs.push_back(job);
+        self.0.pushed.notify_one();
+        Ok(())
+    }
+
+    pub async fn next(&self) -> Job {
+        loop {
+            // Made before the look, so that a push in between is not missed.
+            let pushed = self.0.pushed.notified();
+            if let Some(job) = self.pop() {
+                return job;
+            }
+            pushed.await;
+        }
+    }
+
+    fn pop(&self) -> Option<Job> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}

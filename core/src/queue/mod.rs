@@ -1,0 +1,130 @@
+//! Jobs: hints that an upload wants a look. The database is the truth, so a hint may be lost, repeated
+//! or late; whoever takes one claims the row first, and the janitor hints again at rows that nobody
+//! works on. That is why a bounded queue may drop, and why one in memory is enough for one process.
+
+mod memory;
+mod redis;
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::config::QueueSettings;
+use memory::MemoryQueue;
+use redis::{RedisConsumer, RedisQueue};
+
+/// Look at this upload: assemble it when it is pending, clean up when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Job {
+    pub upload_id: Uuid,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    #[error("Redis: {0}")]
+    Redis(#[from] fred::error::Error),
+    #[error("the queue in memory is full")]
+    Full,
+}
+
+/// Where jobs are announced.
+#[derive(Clone)]
+pub enum Queue {
+    Redis(RedisQueue),
+    Memory(MemoryQueue),
+}
+
+/// The receiving end, for one worker.
+pub enum Consumer {
+    Redis(Box<RedisConsumer>),
+    Memory(MemoryQueue),
+}
+
+/// A job that has been handed out. Dropped without `done`, it will be handed out again, by Redis or by
+/// the janitor.
+pub struct Delivery {
+    pub job: Job,
+    redis: Option<(RedisQueue, String)>,
+}
+
+impl Queue {
+    pub async fn redis(settings: &QueueSettings) -> Result<Self, QueueError> {
+        Ok(Queue::Redis(RedisQueue::connect(settings).await?))
+    }
+
+    pub fn memory() -> Self {
+        Queue::Memory(MemoryQueue::default())
+    }
+
+    pub async fn push(&self, job: Job) -> Result<(), QueueError> {
+        match self {
+            Queue::Redis(queue) => queue.push(job).await,
+            Queue::Memory(queue) => queue.push(job),
+        }
+    }
+
+    /// A consumer with a connection of its own, since its reads block.
+    pub async fn consumer(&self) -> Result<Consumer, QueueError> {
+        Ok(match self {
+            Queue::Redis(queue) => Consumer::Redis(Box::new(queue.consumer().await?)),
+            Queue::Memory(queue) => Consumer::Memory(queue.clone()),
+        })
+    }
+
+    /// Errors when the queue cannot be reached.
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        match self {
+            Queue::Redis(queue) => queue.ping().await,
+            Queue::Memory(_) => Ok(()),
+        }
+    }
+}
+
+impl Consumer {
+    /// The next job, or `None` when none came for a while. An error is to be waited out.
+    pub async fn next(&mut self) -> Result<Option<Delivery>, QueueError> {
+        match self {
+            Consumer::Redis(consumer) => consumer.next().await,
+            Consumer::Memory(queue) => {
+                let job = tokio::time::timeout(POLL, queue.next()).await.ok();
+                Ok(job.map(|job| Delivery { job, redis: None }))
+            }
+        }
+    }
+
+    /// Takes over what dead consumers left, and removes them. To be called now and then.
+    pub async fn tidy(&mut self) -> Result<Vec<Delivery>, QueueError> {
+        match self {
+            Consumer::Redis(consumer) => consumer.tidy().await,
+            Consumer::Memory(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Leaves the queue, so that nothing waits for this consumer.
+    pub async fn leave(self) {
+        if let Consumer::Redis(consumer) = self {
+            consumer.leave().await;
+        }
+    }
+}
+
+impl Delivery {
+    /// The job needs no more work from this queue.
+    pub async fn done(&self) -> Result<(), QueueError> {
+        match &self.redis {
+            Some((queue, id)) => queue.acknowledge(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says that the job is still being worked on, so that nobody else takes it over.
+    pub async fn keep(&self, consumer: &str) -> Result<(), QueueError> {
+        match &self.redis {
+            Some((queue, id)) => queue.keep(id, consumer).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// How long one wait for a job lasts.
+const POLL: Duration = Duration::from_secs(5);

@@ -1,0 +1,210 @@
+//! Jobs on a Redis stream.
+//!
+//! Keys: one, the stream (`REDIS_STREAM`, `upflow:jobs`), with entries `upload_id -> uuid` and one
+//! consumer group, `workers`. An entry is acknowledged and deleted once its job is done, so the stream
+//! holds only what is waiting or under way; it is trimmed at about [`MAX_LENGTH`] besides, since the
+//! janitor can always announce again. Entries of a consumer that has been silent for
+//! [`CLAIM_AFTER`] pass to another one; a consumer silent for [`REMOVE_AFTER`] is removed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, StreamsInterface};
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy};
+use fred::types::{Builder, Value};
+use uuid::Uuid;
+
+use super::{Delivery, Job, POLL, QueueError};
+use crate::config::QueueSettings;
+
+const GROUP: &str = "workers";
+const FIELD: &str = "upload_id";
+const MAX_LENGTH: i64 = 100_000;
+const CLAIM_AFTER: Duration = Duration::from_secs(60);
+const REMOVE_AFTER: Duration = Duration::from_secs(600);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
+
+type Entry = (String, HashMap<String, String>);
+type Entries = Vec<(String, Vec<Entry>)>;
+
+#[derive(Clone)]
+pub struct RedisQueue {
+    client: Client,
+    stream: String,
+}
+
+pub struct RedisConsumer {
+    queue: RedisQueue,
+    blocking: Client,
+    name: String,
+}
+
+impl RedisQueue {
+    pub async fn connect(settings: &QueueSettings) -> Result<Self, QueueError> {
+        let config = Config::from_url(&settings.url)?;
+        let client = builder(config, COMMAND_TIMEOUT).build()?;
+        // A Redis that is not there at the start is an error at once; later it is waited for.
+        client.init().await?;
+        let queue = Self { client, stream: settings.stream.clone() };
+        queue.make_group().await?;
+        Ok(queue)
+    }
+
+    /// From id 0: what was announced before the group existed counts too.
+    async fn make_group(&self) -> Result<(), QueueError> {
+        let made: Result<Value, _> =
+            self.client.xgroup_create(&self.stream, GROUP, "0", true).await;
+        match made {
+            Err(error) if error.details().contains("BUSYGROUP") => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    pub async fn push(&self, job: Job) -> Result<(), QueueError> {
+        let entry = vec![(FIELD, job.upload_id.to_string())];
+        let _: String =
+            self.client.xadd(&self.stream, false, ("MAXLEN", "~", MAX_LENGTH), "*", entry).await?;
+        Ok(())
+    }
+
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        let _: String = self.client.ping(None).await?;
+        Ok(())
+    }
+
+    pub async fn acknowledge(&self, id: &str) -> Result<(), QueueError> {
+        let pipeline = self.client.pipeline();
+        let _: () = pipeline.xack(&self.stream, GROUP, id).await?;
+        let _: () = pipeline.xdel(&self.stream, id).await?;
+        let _: Vec<i64> = pipeline.all().await?;
+        Ok(())
+    }
+
+    /// A claim by its own holder sets the idle time back to nothing.
+    pub async fn keep(&self, id: &str, consumer: &str) -> Result<(), QueueError> {
+        let _: Vec<String> = self
+            .client
+            .xclaim(&self.stream, GROUP, consumer, 0, id, None, None, None, false, true)
+            .await?;
+        Ok(())
+    }
+
+    pub async fn consumer(&self) -> Result<RedisConsumer, QueueError> {
+        // A read that blocks holds up its connection, and must outlive the timeout of other commands.
+        let config = self.client.client_config();
+        let blocking = builder(config, POLL + COMMAND_TIMEOUT).build()?;
+        blocking.init().await?;
+        let name = format!("{}-{}", std::process::id(), Uuid::new_v4().simple());
+        Ok(RedisConsumer { queue: self.clone(), blocking, name })
+    }
+}
+
+impl RedisConsumer {
+    pub async fn next(&mut self) -> Result<Option<Delivery>, QueueError> {
+        let block = Some(POLL.as_millis() as u64);
+        let read: Result<Option<Entries>, _> = self
+            .blocking
+            .xreadgroup(GROUP, &self.name, Some(1), block, false, &self.queue.stream, ">")
+            .await;
+        let entries = match read {
+            Err(error) if is_group_gone(&error) => {
+                self.queue.make_group().await?;
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let entry = entries.unwrap_or_default().into_iter().flat_map(|(_, list)| list).next();
+        match entry {
+            Some(entry) => self.delivery(entry).await,
+            None => Ok(None),
+        }
+    }
+
+    /// An entry that is none of ours is removed, so that it does not come again and again.
+    async fn delivery(&self, (id, fields): Entry) -> Result<Option<Delivery>, QueueError> {
+        match fields.get(FIELD).and_then(|id| id.parse().ok()) {
+            Some(upload_id) => Ok(Some(Delivery {
+                job: Job { upload_id },
+                redis: Some((self.queue.clone(), id)),
+            })),
+            None => {
+                tracing::warn!(entry = id, "removed an entry of the job stream that is no job");
+                self.queue.acknowledge(&id).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    pub async fn tidy(&mut self) -> Result<Vec<Delivery>, QueueError> {
+        let client = &self.queue.client;
+        let min_idle = CLAIM_AFTER.as_millis() as u64;
+        let (_, claimed): (String, Vec<Entry>) = client
+            .xautoclaim_values(&self.queue.stream, GROUP, &self.name, min_idle, "0", Some(16), false)
+            .await?;
+        let mut deliveries = Vec::new();
+        for entry in claimed {
+            deliveries.extend(self.delivery(entry).await?);
+        }
+        self.remove_silent_consumers().await?;
+        Ok(deliveries)
+    }
+
+    async fn remove_silent_consumers(&self) -> Result<(), QueueError> {
+        let client = &self.queue.client;
+        let consumers: Vec<HashMap<String, Value>> =
+            client.xinfo_consumers(&self.queue.stream, GROUP).await?;
+        for consumer in consumers {
+            let number = |field: &str| consumer.get(field).and_then(Value::as_u64);
+            let name = consumer.get("name").and_then(Value::as_string);
+            let silent = number("idle").is_some_and(|ms| u128::from(ms) > REMOVE_AFTER.as_millis());
+            if let (Some(name), true, Some(0)) = (name, silent, number("pending"))
+                && name != self.name
+            {
+                let _: Value = client.xgroup_delconsumer(&self.queue.stream, GROUP, name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn leave(self) {
+        // Removing a consumer drops its pending entries from the group, so only an idle one may go.
+        let client = &self.queue.client;
+        let pending: Result<Vec<Value>, _> = client
+            .xpending(&self.queue.stream, GROUP, (0_u64, "-", "+", 1_u64, self.name.as_str()))
+            .await;
+        if pending.is_ok_and(|pending| pending.is_empty()) {
+            let removed: Result<Value, _> =
+                client.xgroup_delconsumer(&self.queue.stream, GROUP, &self.name).await;
+            if let Err(error) = removed {
+                tracing::debug!(%error, "the consumer was not removed; another worker will do it");
+            }
+        }
+        let _ = self.blocking.quit().await;
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Redis was emptied, or restarted without a file.
+fn is_group_gone(error: &fred::error::Error) -> bool {
+    error.details().contains("NOGROUP") || error.details().contains("UNBLOCKED")
+}
+
+fn builder(config: Config, timeout: Duration) -> Builder {
+    let mut builder = Builder::from_config(config);
+    builder
+        .with_performance_config(|performance: &mut PerformanceConfig| {
+            performance.default_command_timeout = timeout;
+        })
+        .with_connection_config(|connection: &mut ConnectionConfig| {
+            connection.connection_timeout = COMMAND_TIMEOUT;
+            connection.internal_command_timeout = COMMAND_TIMEOUT;
+            connection.max_command_attempts = 1;
+        })
+        // For ever, at most 2 s apart.
+        .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
+    builder
+}

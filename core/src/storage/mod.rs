@@ -1,0 +1,138 @@
+//! The bucket. The only code that speaks S3: signs URLs for clients, and heads, lists, copies and
+//! deletes for the API and the worker.
+//!
+//! Servers differ (see `error`): ETags are opaque text, quotes removed; a checksum may be absent; and
+//! whether a call took effect is judged by what is there afterwards.
+
+mod credentials;
+mod error;
+mod key;
+mod multipart;
+mod objects;
+mod presign;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider,
+};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+pub use error::{ErrorKind, StorageError};
+pub use key::{BadFilename, Filename, MAX_FILENAME_BYTES, ObjectKey, chunk_index, chunks, finals};
+pub use multipart::{Multipart, NewMultipart, UploadedPart};
+pub use objects::{Body, Listed, ObjectHead, Page};
+pub use presign::Presigned;
+
+use crate::config::StorageSettings;
+use credentials::Credentials;
+
+/// A handle to the bucket; clones share connections.
+#[derive(Clone)]
+pub struct Storage {
+    client: Client,
+    credentials: Arc<Credentials>,
+    settings: Arc<StorageSettings>,
+}
+
+impl Storage {
+    /// Prepares the client; nothing is sent yet but what finding credentials takes.
+    pub async fn connect(settings: &StorageSettings) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let region = Region::new(settings.region.clone());
+        let provider = match &settings.credentials {
+            Some(keys) => SharedCredentialsProvider::new(aws_credential_types::Credentials::new(
+                keys.access_key.clone(),
+                keys.secret_key.clone(),
+                None,
+                None,
+                "upflow",
+            )),
+            None => {
+                let chain = aws_config::defaults(BehaviorVersion::latest())
+                    .http_client(http.clone())
+                    .region(region.clone())
+                    .load()
+                    .await;
+                chain.credentials_provider().unwrap_or_else(|| SharedCredentialsProvider::new(NoChain))
+            }
+        };
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(region)
+            .credentials_provider(provider.clone())
+            .force_path_style(settings.path_style)
+            // The default, a checksum in a streaming trailer, is refused by some servers and stored as
+            // part of the object by others.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(3)
+                    .with_initial_backoff(Duration::from_millis(100))
+                    .with_max_backoff(Duration::from_secs(2)),
+            )
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
+                    .operation_attempt_timeout(settings.timeout)
+                    .build(),
+            );
+        if let Some(endpoint) = &settings.endpoint {
+            config = config.endpoint_url(endpoint.as_str());
+        }
+        Self {
+            client: Client::from_conf(config.build()),
+            credentials: Arc::new(Credentials::new(provider)),
+            settings: Arc::new(settings.clone()),
+        }
+    }
+
+    /// Errors when the bucket is not there or may not be used.
+    pub async fn check_bucket(&self) -> Result<(), StorageError> {
+        self.client
+            .head_bucket()
+            .bucket(&self.settings.bucket)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| StorageError::from_sdk("HeadBucket", error))
+    }
+
+    /// The whole key of an object in the bucket.
+    pub fn key(&self, key: &ObjectKey) -> String {
+        format!("{}{key}", self.settings.key_prefix)
+    }
+
+    pub fn bucket(&self) -> &str {
+        &self.settings.bucket
+    }
+}
+
+/// Stands where the SDK was built without any source of credentials, which it is not.
+#[derive(Debug)]
+struct NoChain;
+
+impl ProvideCredentials for NoChain {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source()))
+    }
+}
+
+/// ETags come with quotes, without, or weak; what is compared is what stands between.
+fn bare_etag(etag: &str) -> String {
+    etag.trim().trim_start_matches("W/").trim_matches('"').to_owned()
+}

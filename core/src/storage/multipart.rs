@@ -1,0 +1,283 @@
+//! The multipart upload that becomes the final object.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
+
+use std::time::Duration;
+
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart,
+};
+use bytes::Bytes;
+use percent_encoding::utf8_percent_encode;
+use uuid::Uuid;
+
+use super::error::{ErrorKind, StorageError};
+use super::presign::{PATH, content_disposition};
+use super::{Filename, ObjectKey, Storage};
+use crate::checksum::{Algorithm, Checksum};
+
+/// Complete can take minutes for thousands of parts.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Copying a part of 5 GiB inside S3 can take minutes too.
+const COPY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A multipart upload under way.
+#[derive(Debug, Clone)]
+pub struct Multipart {
+    pub key: ObjectKey,
+    pub upload_id: String,
+    pub algorithm: Algorithm,
+}
+
+/// What a multipart upload is begun with.
+#[derive(Debug)]
+pub struct NewMultipart<'a> {
+    pub key: ObjectKey,
+    pub filename: &'a Filename,
+    pub content_type: &'a str,
+    pub algorithm: Algorithm,
+    /// The object will carry it, so that it can be told from that of another assembly.
+    pub assembly_id: Uuid,
+}
+
+/// A part as S3 has it.
+#[derive(Debug, Clone)]
+pub struct UploadedPart {
+    pub number: i32,
+    pub etag: String,
+    pub checksum: Option<String>,
+}
+
+impl Storage {
+    pub async fn create_multipart(&self, new: NewMultipart<'_>) -> Result<Multipart, StorageError> {
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(self.bucket())
+            .key(self.key(&new.key))
+            .content_type(new.content_type)
+            .content_disposition(content_disposition(new.filename))
+            .metadata(super::objects::ASSEMBLY_ID, new.assembly_id.to_string())
+            // Both at the start, or a wrong checksum of the whole may pass at the end.
+            .checksum_algorithm(algorithm(new.algorithm))
+            .checksum_type(ChecksumType::FullObject)
+            .send()
+            .await
+            .map_err(|error| StorageError::from_sdk("CreateMultipartUpload", error))?;
+        match created.upload_id() {
+            Some(upload_id) if !upload_id.is_empty() => Ok(Multipart {
+                key: new.key,
+                upload_id: upload_id.to_owned(),
+                algorithm: new.algorithm,
+            }),
+            _ => Err(unusable("CreateMultipartUpload", "no upload id in the answer")),
+        }
+    }
+
+    /// Copies a whole chunk into a part, inside S3. Fails with `Precondition` where the chunk's ETag is
+    /// another one and the server looks at it.
+    pub async fn copy_part(
+        &self,
+        to: &Multipart,
+        number: i32,
+        from: &ObjectKey,
+        etag: &str,
+    ) -> Result<UploadedPart, StorageError> {
+        let source = format!("{}/{}", self.bucket(), self.key(from));
+        let copied = self
+            .client
+            .upload_part_copy()
+            .bucket(self.bucket())
+            .key(self.key(&to.key))
+            .upload_id(&to.upload_id)
+            .part_number(number)
+            .copy_source(utf8_percent_encode(&source, PATH).to_string())
+            .copy_source_if_match(format!("\"{etag}\""))
+            .customize()
+            .config_override(attempt_timeout(COPY_TIMEOUT))
+            .send()
+            .await
+            .map_err(|error| StorageError::from_sdk("UploadPartCopy", error))?;
+        let result = copied.copy_part_result();
+        // One server copies nothing and answers 200 without an ETag.
+        let etag = result
+            .and_then(|result| result.e_tag())
+            .filter(|etag| !etag.is_empty())
+            .ok_or_else(|| unusable("UploadPartCopy", "no ETag in the answer"))?;
+        let checksum = result.and_then(|result| match to.algorithm {
+            Algorithm::Crc64Nvme => result.checksum_crc64_nvme(),
+            Algorithm::Crc32c => result.checksum_crc32_c(),
+        });
+        Ok(UploadedPart { number, etag: etag.to_owned(), checksum: checksum.map(str::to_owned) })
+    }
+
+    /// Sends a part; S3 refuses it when the bytes do not have this checksum.
+    pub async fn put_part(
+        &self,
+        to: &Multipart,
+        number: i32,
+        bytes: Bytes,
+        checksum: Checksum,
+    ) -> Result<UploadedPart, StorageError> {
+        let value = Some(checksum.to_string());
+        let call = self
+            .client
+            .upload_part()
+            .bucket(self.bucket())
+            .key(self.key(&to.key))
+            .upload_id(&to.upload_id)
+            .part_number(number)
+            .body(ByteStream::from(bytes));
+        let call = match to.algorithm {
+            Algorithm::Crc64Nvme => call.set_checksum_crc64_nvme(value.clone()),
+            Algorithm::Crc32c => call.set_checksum_crc32_c(value.clone()),
+        };
+        let sent =
+            call.send().await.map_err(|error| StorageError::from_sdk("UploadPart", error))?;
+        let etag = sent.e_tag().filter(|etag| !etag.is_empty());
+        let etag = etag.ok_or_else(|| unusable("UploadPart", "no ETag in the answer"))?;
+        Ok(UploadedPart { number, etag: etag.to_owned(), checksum: value })
+    }
+
+    /// Makes the object of the parts. With `checksum`, that of the whole file, S3 refuses to make
+    /// another one. An error does not mean that the object is not there: look with `head`.
+    pub async fn complete_multipart(
+        &self,
+        multipart: &Multipart,
+        parts: &[UploadedPart],
+        checksum: Option<Checksum>,
+    ) -> Result<(), StorageError> {
+        let crc64 = multipart.algorithm == Algorithm::Crc64Nvme;
+        let parts = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(part.number)
+                .e_tag(&part.etag)
+                .set_checksum_crc64_nvme(part.checksum.clone().filter(|_| crc64))
+                .set_checksum_crc32_c(part.checksum.clone().filter(|_| !crc64))
+                .build()
+        });
+        let completed = CompletedMultipartUpload::builder().set_parts(Some(parts.collect()));
+        let value = checksum.map(|checksum| checksum.to_string());
+        self.client
+            .complete_multipart_upload()
+            .bucket(self.bucket())
+            .key(self.key(&multipart.key))
+            .upload_id(&multipart.upload_id)
+            .multipart_upload(completed.build())
+            .set_checksum_type(value.is_some().then_some(ChecksumType::FullObject))
+            .set_checksum_crc64_nvme(value.clone().filter(|_| crc64))
+            .set_checksum_crc32_c(value.filter(|_| !crc64))
+            .customize()
+            .config_override(attempt_timeout(COMPLETE_TIMEOUT))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| StorageError::from_sdk("CompleteMultipartUpload", error))
+    }
+
+    /// Aborts until S3 says that there is no such upload: a copy that was in flight can land after the
+    /// first abort, and its part would be paid for.
+    pub async fn abort_multipart(
+        &self,
+        key: &ObjectKey,
+        upload_id: &str,
+    ) -> Result<(), StorageError> {
+        for _ in 0..ABORTS {
+            let aborted = self
+                .client
+                .abort_multipart_upload()
+                .bucket(self.bucket())
+                .key(self.key(key))
+                .upload_id(upload_id)
+                .send()
+                .await
+                .map_err(|error| StorageError::from_sdk("AbortMultipartUpload", error));
+            if let Err(error) = aborted
+                && !matches!(error.kind, ErrorKind::NoSuchUpload | ErrorKind::NotFound)
+            {
+                return Err(error);
+            }
+            if !self.multipart_exists(key, upload_id).await? {
+                return Ok(());
+            }
+        }
+        Err(StorageError::new(
+            ErrorKind::Unavailable,
+            "AbortMultipartUpload",
+            "parts were left after several aborts",
+        ))
+    }
+
+    async fn multipart_exists(
+        &self,
+        key: &ObjectKey,
+        upload_id: &str,
+    ) -> Result<bool, StorageError> {
+        let listed = self
+            .client
+            .list_parts()
+            .bucket(self.bucket())
+            .key(self.key(key))
+            .upload_id(upload_id)
+            .max_parts(1)
+            .send()
+            .await
+            .map_err(|error| StorageError::from_sdk("ListParts", error));
+        match listed {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind, ErrorKind::NoSuchUpload | ErrorKind::NotFound) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ids of the multipart uploads under way to keys that start with `prefix`, at most 1,000.
+    pub async fn list_multiparts(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, String)>, StorageError> {
+        let listed = self
+            .client
+            .list_multipart_uploads()
+            .bucket(self.bucket())
+            .prefix(format!("{}{prefix}", self.settings.key_prefix))
+            .send()
+            .await
+            .map_err(|error| StorageError::from_sdk("ListMultipartUploads", error));
+        match listed {
+            Ok(listed) => Ok(listed
+                .uploads()
+                .iter()
+                .filter_map(|upload| {
+                    let key = upload.key()?.strip_prefix(&self.settings.key_prefix)?;
+                    Some((key.to_owned(), upload.upload_id()?.to_owned()))
+                })
+                .collect()),
+            // Then only the id in the row is known.
+            Err(error) if error.kind == ErrorKind::NotImplemented => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How often an abort is repeated while parts are seen.
+const ABORTS: usize = 5;
+
+fn attempt_timeout(timeout: Duration) -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::config::Builder::new()
+        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(timeout).build())
+}
+
+fn algorithm(algorithm: Algorithm) -> ChecksumAlgorithm {
+    match algorithm {
+        Algorithm::Crc64Nvme => ChecksumAlgorithm::Crc64Nvme,
+        Algorithm::Crc32c => ChecksumAlgorithm::Crc32C,
+    }
+}
+
+/// An answer that cannot be what it says: the call is to be made again.
+fn unusable(operation: &'static str, detail: &str) -> StorageError {
+    StorageError::new(ErrorKind::Unavailable, operation, detail)
+}

@@ -1,0 +1,269 @@
+//! What workers do to an upload in `pending_assembly`. Whoever works on one holds its lease, and every
+//! write looks under the row's lock whether the lease is still his: a worker that was slow, cut off or
+//! overtaken changes nothing.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter,
+};
+use uuid::Uuid;
+
+use super::chunks::{ranges, unconfirm};
+use super::{Error, Failure, Upload, apply, lock, record};
+use crate::checksum::Checksum;
+use crate::db::{self, Db};
+use crate::entity::{chunk, session};
+use crate::lifecycle::{Event, Status};
+
+/// A chunk whose bytes are in a part of the multipart upload.
+#[derive(Debug, Clone)]
+pub struct CopiedPart {
+    pub index: i32,
+    /// The ETag of the chunk that was copied.
+    pub etag: String,
+    pub part_etag: String,
+    pub part_checksum: Option<String>,
+}
+
+/// What was proven of the final object.
+#[derive(Debug, Clone)]
+pub struct Integrity {
+    pub level: &'static str,
+    pub value: Option<Checksum>,
+}
+
+/// Takes the lease of an upload in `pending_assembly` that nobody holds, and counts the attempt.
+/// `None`: there is nothing to do, or somebody else does it.
+pub async fn claim(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    lease_life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Option<Upload>, Error> {
+    let rows = session::Entity::update_many()
+        .set(session::ActiveModel {
+            lease_id: Set(Some(lease)),
+            lease_until: Set(Some(now + lease_life)),
+            ..Default::default()
+        })
+        .col_expr(session::Column::Attempts, Expr::col(session::Column::Attempts).add(1))
+        .filter(session::Column::UploadId.eq(id))
+        .filter(session::Column::Status.eq(Status::PendingAssembly))
+        .filter(unleased(now))
+        .exec_with_returning(db)
+        .await?;
+    Ok(rows.into_iter().next())
+}
+
+/// Nobody holds the lease at `now`.
+pub(super) fn unleased(now: DateTime<Utc>) -> Condition {
+    Condition::any()
+        .add(session::Column::LeaseUntil.is_null())
+        .add(session::Column::LeaseUntil.lte(now))
+}
+
+/// Holds the lease longer. False: it has passed to somebody else, or the upload has ended.
+pub async fn renew(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    lease_life: Duration,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let renewed = session::Entity::update_many()
+        .set(session::ActiveModel {
+            lease_until: Set(Some(now + lease_life)),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(id))
+        .filter(session::Column::LeaseId.eq(lease))
+        .exec(db)
+        .await?;
+    Ok(renewed.rows_affected == 1)
+}
+
+/// Keeps the multipart upload that the parts go to, and the id that its object will carry. Parts of
+/// another one count no longer.
+pub async fn set_multipart(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    multipart_upload_id: Option<&str>,
+    assembly_id: Uuid,
+) -> Result<(), Error> {
+    let tx = db::begin(db).await?;
+    locked(&tx, id, lease).await?;
+    session::Entity::update_many()
+        .set(session::ActiveModel {
+            multipart_upload_id: Set(multipart_upload_id.map(str::to_owned)),
+            assembly_id: Set(Some(assembly_id)),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(id))
+        .exec(&tx)
+        .await?;
+    chunk::Entity::update_many()
+        .set(chunk::ActiveModel {
+            copied_etag: Set(None),
+            part_etag: Set(None),
+            part_checksum: Set(None),
+            ..Default::default()
+        })
+        .filter(chunk::Column::UploadId.eq(id))
+        .filter(chunk::Column::CopiedEtag.is_not_null())
+        .exec(&tx)
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+/// Keeps which chunks are in which parts; only where the chunk is still the one that was copied.
+pub async fn record_parts(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    parts: Vec<CopiedPart>,
+) -> Result<(), Error> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let tx = db::begin(db).await?;
+    locked(&tx, id, lease).await?;
+    let rows = parts.into_iter().map(|part| chunk::ActiveModel {
+        upload_id: Set(id),
+        chunk_index: Set(part.index),
+        copied_etag: Set(Some(part.etag)),
+        part_etag: Set(Some(part.part_etag)),
+        part_checksum: Set(part.part_checksum),
+        ..Default::default()
+    });
+    // The rows are there, since the chunks are confirmed: this is an UPDATE of many rows in one go.
+    chunk::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
+                .update_columns([
+                    chunk::Column::CopiedEtag,
+                    chunk::Column::PartEtag,
+                    chunk::Column::PartChecksum,
+                ])
+                .action_and_where(Expr::cust("upload_chunks.etag = excluded.copied_etag"))
+                .to_owned(),
+        )
+        .exec_without_returning(&tx)
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+/// The final object is in the bucket, whole.
+pub async fn finish(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    integrity: Integrity,
+    now: DateTime<Utc>,
+) -> Result<Upload, Error> {
+    let tx = db::begin(db).await?;
+    let mut upload = locked(&tx, id, lease).await?;
+    let level = Some(integrity.level.to_owned());
+    let value = integrity.value.map(|value| value.to_string());
+    let proven = session::ActiveModel {
+        integrity_level: Set(level.clone()),
+        integrity_value: Set(value.clone()),
+        multipart_upload_id: Set(None),
+        ..free()
+    };
+    upload.status = apply(&tx, &upload, Event::FinishAssembly, None, now, proven).await?;
+    tx.commit().await?;
+    upload.integrity_level = level;
+    upload.integrity_value = value;
+    upload.multipart_upload_id = None;
+    Ok(upload)
+}
+
+/// Confirmed chunks turned out gone or changed: they are confirmed no longer, and the client may send
+/// them again. The multipart upload must have been aborted before.
+pub async fn lose_chunks(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    lost: &[(i32, String)],
+    life: Duration,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let tx = db::begin(db).await?;
+    let upload = locked(&tx, id, lease).await?;
+    let mut chunk_indexes = unconfirm(&tx, id, lost).await?;
+    chunk_indexes.sort_unstable();
+    let detail = format!(
+        "chunks {} were gone or changed in storage after they had been confirmed: send them again",
+        ranges(&chunk_indexes)
+    );
+    let failure = Failure { code: "chunk_lost".to_owned(), detail: detail.clone(), chunk_indexes };
+    let back = session::ActiveModel {
+        failure: Set(Some(failure)),
+        multipart_upload_id: Set(None),
+        assembly_id: Set(None),
+        expires_at: Set(std::cmp::max(upload.expires_at, now + life)),
+        ..free()
+    };
+    apply(&tx, &upload, Event::LoseChunk, Some(detail), now, back).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Ends the assembly without a final object. The confirmed chunks stay.
+pub async fn give_up(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    failure: Failure,
+    life: Duration,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let tx = db::begin(db).await?;
+    let upload = locked(&tx, id, lease).await?;
+    let detail = format!("{}: {}", failure.code, failure.detail);
+    let failed = session::ActiveModel {
+        failure: Set(Some(failure)),
+        // The client has its whole time again to mend what is wrong.
+        expires_at: Set(std::cmp::max(upload.expires_at, now + life)),
+        ..free()
+    };
+    apply(&tx, &upload, Event::GiveUp, Some(detail), now, failed).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why.
+pub async fn hand_back(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    not_before: DateTime<Utc>,
+    why: String,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let tx = db::begin(db).await?;
+    locked(&tx, id, lease).await?;
+    session::Entity::update_many()
+        .set(session::ActiveModel {
+            lease_id: Set(None),
+            lease_until: Set(Some(not_before)),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(id))
+        .exec(&tx)
+        .await?;
+    record(&tx, id, "attempt_failed", None, Some(why), now).await?;
+    Ok(tx.commit().await?)
+}
+
+fn free() -> session::ActiveModel {
+    session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() }
+}
+
+async fn locked(tx: &DatabaseTransaction, id: Uuid, lease: Uuid) -> Result<Upload, Error> {
+    let upload = lock(tx, id, LockType::Update).await?;
+    if upload.lease_id == Some(lease) { Ok(upload) } else { Err(Error::LeaseLost) }
+}

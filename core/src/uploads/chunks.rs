@@ -1,0 +1,368 @@
+//! What clients do to an upload: ask for URLs, confirm chunks, ask for the assembly, take it back.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::{Error, Upload, apply, lock};
+use crate::checksum::Checksum;
+use crate::db::{self, Db};
+use crate::entity::{chunk, session};
+use crate::lifecycle::{Event, Status};
+
+/// The checksum that a client wants signed into the URL of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    pub index: i32,
+    pub checksum: Option<Checksum>,
+}
+
+/// A chunk as HeadObject has just shown it, right in size and checksum.
+#[derive(Debug, Clone)]
+pub struct SeenChunk {
+    pub index: i32,
+    pub size: i64,
+    pub etag: String,
+    pub checksum: Option<String>,
+}
+
+/// The upload after a confirm.
+#[derive(Debug, Clone, Copy)]
+pub struct Confirmed {
+    pub status: Status,
+    pub count: i64,
+}
+
+#[derive(Debug)]
+pub enum Requested {
+    /// The upload has moved to `pending_assembly`; a job is due.
+    Moved(Upload),
+    /// It was there, or completed, already.
+    Already(Upload),
+    /// These chunks are not confirmed.
+    Incomplete(Vec<i32>),
+}
+
+/// Before URLs are handed out: notes what is declared for each chunk, slides the upload's life and
+/// keeps how long the longest of its URLs lives. Answers the session as it now is.
+pub async fn declare(
+    db: &Db,
+    id: Uuid,
+    declared: &[Declared],
+    url_life: Duration,
+    life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Upload, Error> {
+    let tx = db::begin(db).await?;
+    let mut upload = lock(&tx, id, LockType::Update).await?;
+    let status = upload.status_at(now);
+    if !status.takes_chunks() {
+        return Err(Error::Conflict(status));
+    }
+    upload.expires_at = upload.expires_at.max(now + life);
+    upload.urls_expire_at = upload.urls_expire_at.max(now + url_life);
+    upload.updated_at = now;
+    session::Entity::update_many()
+        .set(session::ActiveModel {
+            expires_at: Set(upload.expires_at),
+            urls_expire_at: Set(upload.urls_expire_at),
+            updated_at: Set(now),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(id))
+        .exec(&tx)
+        .await?;
+    write_declared(&tx, id, declared).await?;
+    tx.commit().await?;
+    Ok(upload)
+}
+
+async fn write_declared(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    declared: &[Declared],
+) -> Result<(), Error> {
+    let without: Vec<i32> =
+        declared.iter().filter(|d| d.checksum.is_none()).map(|d| d.index).collect();
+    if !without.is_empty() {
+        chunk::Entity::update_many()
+            .set(chunk::ActiveModel { declared_checksum: Set(None), ..Default::default() })
+            .filter(chunk::Column::UploadId.eq(id))
+            .filter(chunk::Column::ChunkIndex.is_in(without))
+            .filter(chunk::Column::DeclaredChecksum.is_not_null())
+            .exec(tx)
+            .await?;
+    }
+    let rows = declared.iter().filter_map(|d| {
+        d.checksum.map(|checksum| chunk::ActiveModel {
+            upload_id: Set(id),
+            chunk_index: Set(d.index),
+            declared_checksum: Set(Some(checksum.to_string())),
+            ..Default::default()
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    chunk::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
+                .update_column(chunk::Column::DeclaredChecksum)
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// Marks chunks as confirmed. `upload` is the session as it was read before S3 was asked: while it is
+/// `uploading` and its life fresh, a shared lock is enough, and parallel confirms do not wait for one
+/// another.
+pub async fn confirm(
+    db: &Db,
+    upload: &Upload,
+    seen: &[SeenChunk],
+    life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Confirmed, Error> {
+    let moves = |u: &Upload| u.status != Status::Uploading || u.life_is_worn(now, life);
+    let mut how = if moves(upload) { LockType::Update } else { LockType::Share };
+    loop {
+        let tx = db::begin(db).await?;
+        let upload = lock(&tx, upload.upload_id, how).await?;
+        let status = upload.status_at(now);
+        if !status.takes_chunks() {
+            return Err(Error::Conflict(status));
+        }
+        if how == LockType::Share && moves(&upload) {
+            tx.rollback().await?;
+            how = LockType::Update;
+            continue;
+        }
+        if moves(&upload) {
+            let slid = session::ActiveModel { expires_at: Set(now + life), ..Default::default() };
+            apply(&tx, &upload, Event::ConfirmChunk, None, now, slid).await?;
+        }
+        write_seen(&tx, upload.upload_id, seen, now).await?;
+        let count = count(&tx, upload.upload_id).await?;
+        tx.commit().await?;
+        return Ok(Confirmed { status: Status::Uploading, count });
+    }
+}
+
+async fn write_seen(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    seen: &[SeenChunk],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let mut rows: Vec<&SeenChunk> = seen.iter().collect();
+    // One order for everybody, so that two confirms of the same chunks cannot deadlock.
+    rows.sort_by_key(|chunk| chunk.index);
+    rows.dedup_by_key(|chunk| chunk.index);
+    let rows = rows.into_iter().map(|seen| chunk::ActiveModel {
+        upload_id: Set(id),
+        chunk_index: Set(seen.index),
+        size: Set(Some(seen.size)),
+        etag: Set(Some(seen.etag.clone())),
+        checksum: Set(seen.checksum.clone()),
+        confirmed_at: Set(Some(now)),
+        ..Default::default()
+    });
+    // A copy made of other bytes is no copy of this chunk.
+    let keep = |column: &'static str| {
+        Expr::cust(format!(
+            "CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.{column} END"
+        ))
+    };
+    chunk::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
+                .update_columns([
+                    chunk::Column::Size,
+                    chunk::Column::Etag,
+                    chunk::Column::Checksum,
+                    chunk::Column::ConfirmedAt,
+                ])
+                .value(chunk::Column::CopiedEtag, keep("copied_etag"))
+                .value(chunk::Column::PartEtag, keep("part_etag"))
+                .value(chunk::Column::PartChecksum, keep("part_checksum"))
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+async fn count<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<i64, Error> {
+    let count = chunk::Entity::find()
+        .filter(chunk::Column::UploadId.eq(id))
+        .filter(chunk::Column::ConfirmedAt.is_not_null())
+        .count(db)
+        .await?;
+    Ok(count as i64)
+}
+
+/// The chunk rows of these indexes (all of them where `None`), in order; rows that are only declared
+/// are among them.
+pub async fn chunk_rows<C: ConnectionTrait>(
+    db: &C,
+    id: Uuid,
+    indexes: Option<&[i32]>,
+) -> Result<Vec<chunk::Model>, Error> {
+    let mut query = chunk::Entity::find().filter(chunk::Column::UploadId.eq(id));
+    if let Some(indexes) = indexes {
+        query = query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied()));
+    }
+    Ok(query.order_by_asc(chunk::Column::ChunkIndex).all(db).await?)
+}
+
+/// Takes the upload back. A worker that holds its lease loses it.
+pub async fn abort(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Upload, Error> {
+    let tx = db::begin(db).await?;
+    let mut upload = lock(&tx, id, LockType::Update).await?;
+    if upload.status == Status::Aborted {
+        return Ok(upload);
+    }
+    let free =
+        session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() };
+    upload.status = apply(&tx, &upload, Event::Abort, None, now, free).await?;
+    tx.commit().await?;
+    upload.updated_at = now;
+    Ok(upload)
+}
+
+/// Takes back the confirmation of chunks that S3 no longer has as they were: index and the ETag that
+/// was seen missing. A chunk confirmed anew meanwhile has another ETag and stays.
+pub async fn drop_chunks(
+    db: &Db,
+    id: Uuid,
+    gone: &[(i32, String)],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let tx = db::begin(db).await?;
+    let upload = lock(&tx, id, LockType::Update).await?;
+    let dropped = unconfirm(&tx, id, gone).await?;
+    if !dropped.is_empty() {
+        let detail = format!("no longer in storage: {}", ranges(&dropped));
+        apply(&tx, &upload, Event::DropChunk, Some(detail), now, Default::default()).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Makes rows unconfirmed where the ETag is still the one given; answers which.
+pub(super) async fn unconfirm(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    gone: &[(i32, String)],
+) -> Result<Vec<i32>, Error> {
+    let mut dropped = Vec::new();
+    for (index, etag) in gone {
+        let update = chunk::Entity::update_many()
+            .set(chunk::ActiveModel {
+                size: Set(None),
+                etag: Set(None),
+                checksum: Set(None),
+                confirmed_at: Set(None),
+                copied_etag: Set(None),
+                part_etag: Set(None),
+                part_checksum: Set(None),
+                ..Default::default()
+            })
+            .filter(chunk::Column::UploadId.eq(id))
+            .filter(chunk::Column::ChunkIndex.eq(*index))
+            .filter(chunk::Column::Etag.eq(etag.as_str()));
+        if update.exec(tx).await?.rows_affected == 1 {
+            dropped.push(*index);
+        }
+    }
+    Ok(dropped)
+}
+
+/// Moves the upload to `pending_assembly` when every chunk is confirmed, counted under the lock.
+pub async fn request_assembly(
+    db: &Db,
+    id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<Requested, Error> {
+    let tx = db::begin(db).await?;
+    let mut upload = lock(&tx, id, LockType::Update).await?;
+    match upload.status_at(now) {
+        Status::PendingAssembly | Status::Completed => return Ok(Requested::Already(upload)),
+        status if Event::RequestAssembly.apply(status).is_none() => {
+            return Err(Error::Conflict(status));
+        }
+        _ => {}
+    }
+    let missing = missing(&tx, &upload).await?;
+    if !missing.is_empty() {
+        return Ok(Requested::Incomplete(missing));
+    }
+    let afresh = session::ActiveModel {
+        attempts: Set(0),
+        failure: Set(None),
+        lease_id: Set(None),
+        lease_until: Set(None),
+        ..Default::default()
+    };
+    upload.status = apply(&tx, &upload, Event::RequestAssembly, None, now, afresh).await?;
+    tx.commit().await?;
+    upload.failure = None;
+    upload.updated_at = now;
+    Ok(Requested::Moved(upload))
+}
+
+async fn missing<C: ConnectionTrait>(db: &C, upload: &Upload) -> Result<Vec<i32>, Error> {
+    if count(db, upload.upload_id).await? == i64::from(upload.total_chunks) {
+        return Ok(Vec::new());
+    }
+    let confirmed: Vec<i32> = chunk::Entity::find()
+        .select_only()
+        .column(chunk::Column::ChunkIndex)
+        .filter(chunk::Column::UploadId.eq(upload.upload_id))
+        .filter(chunk::Column::ConfirmedAt.is_not_null())
+        .into_tuple()
+        .all(db)
+        .await?;
+    let confirmed: HashSet<i32> = confirmed.into_iter().collect();
+    Ok((0..upload.total_chunks).filter(|index| !confirmed.contains(index)).collect())
+}
+
+/// Writes ascending indexes as ranges, `0-3, 7`, for people.
+pub(super) fn ranges(indexes: &[i32]) -> String {
+    let mut text: Vec<String> = Vec::new();
+    let mut rest = indexes;
+    while let Some(&first) = rest.first() {
+        let run = rest.iter().zip(first..).take_while(|(index, next)| *index == next).count();
+        let last = rest[run - 1];
+        text.push(if last == first { first.to_string() } else { format!("{first}-{last}") });
+        rest = &rest[run..];
+    }
+    text.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn indexes_are_written_as_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 7, 9, 10]), "0-3, 7, 9-10");
+        assert_eq!(ranges(&[]), "");
+    }
+}

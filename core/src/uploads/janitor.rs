@@ -1,0 +1,141 @@
+//! What the janitor looks for, in bounded portions, and what it does to the rows. Any number of
+//! janitors may run at once: each move is guarded like any other, and clean-up takes a lease.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, Query};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::assembly::unleased;
+use super::{Error, Upload, apply, lock};
+use crate::db::{self, Db};
+use crate::entity::session;
+use crate::lifecycle::{Event, Status};
+
+/// The most rows one look takes.
+pub const PORTION: u64 = 500;
+
+/// Uploads in `pending_assembly` that nobody has worked on since `before`.
+pub async fn stale_assemblies(
+    db: &Db,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Uuid>, Error> {
+    let filter = Condition::all()
+        .add(session::Column::Status.eq(Status::PendingAssembly))
+        .add(session::Column::UpdatedAt.lte(before))
+        .add(unleased(now));
+    ids(db, filter).await
+}
+
+/// Live uploads whose life is over.
+pub async fn overdue(db: &Db, now: DateTime<Utc>) -> Result<Vec<Uuid>, Error> {
+    let filter = Condition::all()
+        .add(session::Column::Status.is_in(Event::Expire.from().iter().copied()))
+        .add(session::Column::ExpiresAt.lte(now));
+    ids(db, filter).await
+}
+
+/// Ended uploads whose chunks may still be in the bucket and that are due for a look.
+pub async fn to_clean(db: &Db, now: DateTime<Utc>) -> Result<Vec<Uuid>, Error> {
+    ids(db, uncleaned().add(unleased(now))).await
+}
+
+fn uncleaned() -> Condition {
+    let ended = Status::ALL.into_iter().filter(|status| status.is_final());
+    Condition::all()
+        .add(session::Column::Status.is_in(ended))
+        .add(session::Column::ChunksDeletedAt.is_null())
+}
+
+async fn ids(db: &Db, filter: Condition) -> Result<Vec<Uuid>, Error> {
+    Ok(session::Entity::find()
+        .select_only()
+        .column(session::Column::UploadId)
+        .filter(filter)
+        .order_by_asc(session::Column::UpdatedAt)
+        .limit(PORTION)
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// Ends an upload whose life is over; false where it has been touched meanwhile.
+pub async fn expire(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<bool, Error> {
+    let tx = db::begin(db).await?;
+    let upload = lock(&tx, id, LockType::Update).await?;
+    if upload.expires_at > now || Event::Expire.apply(upload.status).is_none() {
+        return Ok(false);
+    }
+    apply(&tx, &upload, Event::Expire, None, now, Default::default()).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Takes the clean-up of an ended upload for as long as `lease_life`.
+pub async fn claim_cleanup(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    lease_life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Option<Upload>, Error> {
+    let rows = session::Entity::update_many()
+        .set(session::ActiveModel {
+            lease_id: Set(Some(lease)),
+            lease_until: Set(Some(now + lease_life)),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(id))
+        .filter(uncleaned())
+        .filter(unleased(now))
+        .exec_with_returning(db)
+        .await?;
+    Ok(rows.into_iter().next())
+}
+
+/// Ends a clean-up that left nothing behind. While a URL may still be alive and re-create a chunk, the
+/// row is due for another look after `urls_dead_at`; after that the chunks count as deleted.
+pub async fn cleaned(
+    db: &Db,
+    upload: &Upload,
+    lease: Uuid,
+    urls_dead_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let done = now >= urls_dead_at;
+    session::Entity::update_many()
+        .set(session::ActiveModel {
+            multipart_upload_id: Set(None),
+            lease_id: Set(None),
+            lease_until: Set((!done).then_some(urls_dead_at)),
+            chunks_deleted_at: Set(done.then_some(now)),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(upload.upload_id))
+        .filter(session::Column::LeaseId.eq(lease))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Deletes the rows of uploads that ended before `before` and left nothing in the bucket but the final
+/// objects of the completed ones. Answers how many.
+pub async fn delete_retired(db: &Db, before: DateTime<Utc>) -> Result<u64, Error> {
+    let retired = Query::select()
+        .column(session::Column::UploadId)
+        .from(session::Entity)
+        .and_where(session::Column::ChunksDeletedAt.is_not_null())
+        .and_where(session::Column::UpdatedAt.lte(before))
+        .limit(PORTION)
+        .to_owned();
+    let deleted = session::Entity::delete_many()
+        .filter(Expr::col(session::Column::UploadId).in_subquery(retired))
+        .exec(db)
+        .await?;
+    Ok(deleted.rows_affected)
+}

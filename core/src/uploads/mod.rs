@@ -1,0 +1,133 @@
+//! Uploads in the database: the only code that reads or writes their rows.
+//!
+//! Whatever writes chunk rows locks the session row in the same transaction (`confirm` shared, all
+//! others exclusive) and looks at the status again under that lock; no call to S3 happens inside a
+//! transaction. A status moves by [`apply`] alone, whose UPDATE is guarded by the lifecycle table.
+
+mod assembly;
+mod chunks;
+mod create;
+mod janitor;
+mod read;
+
+pub use assembly::{
+    CopiedPart, Integrity, claim, finish, give_up, hand_back, lose_chunks, record_parts, renew,
+    set_multipart,
+};
+pub use chunks::{
+    Confirmed, Declared, Requested, SeenChunk, abort, chunk_rows, confirm, declare, drop_chunks,
+    request_assembly,
+};
+pub use create::{Created, NewUpload, create};
+pub use janitor::{
+    claim_cleanup, cleaned, delete_retired, expire, overdue, stale_assemblies, to_clean,
+};
+pub use read::{Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, progress, stats};
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::LockType;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use crate::entity::{event, session};
+use crate::lifecycle::{Event, Status};
+use crate::plan::Plan;
+
+pub use crate::entity::chunk::Model as Chunk;
+pub use crate::entity::event::Model as UploadEvent;
+pub use crate::entity::session::{Failure, Model as Upload};
+
+/// Why something could not be done to an upload.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Db(#[from] DbErr),
+    #[error("there is no such upload")]
+    NotFound,
+    /// The upload's status does not allow it.
+    #[error("the upload is {0}")]
+    Conflict(Status),
+    /// The lease has passed to another worker.
+    #[error("the lease was lost")]
+    LeaseLost,
+}
+
+impl Upload {
+    pub fn plan(&self) -> Plan {
+        Plan {
+            file_size: self.file_size,
+            chunk_size: self.chunk_size,
+            total_chunks: self.total_chunks,
+        }
+    }
+
+    /// The status at `now`: an upload past its life is expired, whether or not the janitor has been by.
+    pub fn status_at(&self, now: DateTime<Utc>) -> Status {
+        match Event::Expire.apply(self.status) {
+            Some(expired) if self.expires_at <= now => expired,
+            _ => self.status,
+        }
+    }
+
+    /// Whether the slid `expires_at` is worth a write: sliding it by less than a hundredth of the life
+    /// would make every confirm write the session row.
+    fn life_is_worn(&self, now: DateTime<Utc>, life: Duration) -> bool {
+        self.expires_at < now + life - life / 100
+    }
+}
+
+async fn lock(tx: &DatabaseTransaction, id: Uuid, how: LockType) -> Result<Upload, Error> {
+    session::Entity::find_by_id(id).lock(how).one(tx).await?.ok_or(Error::NotFound)
+}
+
+/// Moves a session, locked in `tx`, along the edge of `event`, writes what `set` adds in the same
+/// UPDATE, and keeps the move in `upload_events`.
+async fn apply(
+    tx: &DatabaseTransaction,
+    upload: &Upload,
+    event: Event,
+    detail: Option<String>,
+    now: DateTime<Utc>,
+    set: session::ActiveModel,
+) -> Result<Status, Error> {
+    let from = upload.status_at(now);
+    let to = event.apply(upload.status).filter(|_| from == upload.status || event == Event::Expire);
+    let to = to.ok_or(Error::Conflict(from))?;
+    let update = session::Entity::update_many()
+        .set(session::ActiveModel { status: Set(to), updated_at: Set(now), ..set })
+        .filter(session::Column::UploadId.eq(upload.upload_id))
+        .filter(session::Column::Status.is_in(event.from().iter().copied()));
+    if update.exec(tx).await?.rows_affected != 1 {
+        return Err(Error::Conflict(upload.status));
+    }
+    if from != to || detail.is_some() {
+        record(tx, upload.upload_id, event.name(), Some((upload.status, to)), detail, now).await?;
+    }
+    Ok(to)
+}
+
+async fn record<C: sea_orm::ConnectionTrait>(
+    db: &C,
+    upload_id: Uuid,
+    name: &str,
+    moved: Option<(Status, Status)>,
+    detail: Option<String>,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let row = event::ActiveModel {
+        event_id: Set(Uuid::now_v7()),
+        upload_id: Set(upload_id),
+        at: Set(now),
+        event: Set(name.to_owned()),
+        from_status: Set(moved.map(|(from, _)| from.name().to_owned())),
+        to_status: Set(moved.map(|(_, to)| to.name().to_owned())),
+        detail: Set(detail),
+    };
+    event::Entity::insert(row).exec_without_returning(db).await?;
+    Ok(())
+}

