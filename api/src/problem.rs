@@ -52,7 +52,9 @@ impl Code {
             }
             Code::BodyTooLarge => (413, "body_too_large", "The body is too large"),
             Code::NotFound => (404, "not_found", "There is nothing here"),
-            Code::MethodNotAllowed => (405, "method_not_allowed", "This method is not for this path"),
+            Code::MethodNotAllowed => {
+                (405, "method_not_allowed", "This method is not for this path")
+            }
             Code::UploadNotFound => (404, "upload_not_found", "There is no such upload"),
             Code::UploadAssembling => (409, "upload_assembling", "The upload is being assembled"),
             Code::UploadCompleted => (409, "upload_completed", "The upload is completed"),
@@ -229,7 +231,9 @@ impl Problem {
             Status::PendingAssembly => {
                 "all chunks are confirmed and the file is being assembled: wait for it with GET /uploads/{upload_id}?wait_for=completed"
             }
-            Status::Completed => "the file is complete and in the bucket: nothing more is to be done",
+            Status::Completed => {
+                "the file is complete and in the bucket: nothing more is to be done"
+            }
             Status::Aborted | Status::Expired => {
                 "the upload has ended and what it had sent is removed: begin a new one with POST /uploads/init"
             }
@@ -241,7 +245,10 @@ impl Problem {
     /// What broke is logged, with everything known; the client learns that it is not its fault.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
-        Self::new(Code::Internal, "the error is in the server's log under this answer's x-request-id")
+        Self::new(
+            Code::Internal,
+            "the error is in the server's log under this answer's x-request-id",
+        )
     }
 }
 
@@ -297,12 +304,10 @@ pub fn from_framework(error: poem::Error) -> poem::Response {
         return error.into_response();
     }
     let problem = if let Some(bad) = error.downcast_ref::<openapi::ParsePathError>() {
+        // The framework numbers them: an upload's id comes first in every path, then a chunk's index.
         match bad.name {
-            "upload_id" => Problem::upload_not_found(),
-            name => Problem::invalid(vec![FieldError {
-                pointer: format!("{{{name}}}"),
-                detail: bad.reason.clone(),
-            }]),
+            "param0" => Problem::upload_not_found(),
+            _ => Problem::new(Code::ChunkIndexOutOfRange, "chunk_index must be a number from 0"),
         }
     } else if let Some(bad) = error.downcast_ref::<openapi::ParseParamError>() {
         Problem::invalid(vec![FieldError {
@@ -324,7 +329,9 @@ pub fn from_framework(error: poem::Error) -> poem::Response {
                 Problem::new(Code::MethodNotAllowed, "/docs shows the methods of each path")
             }
             StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::BodyTooLarge, error.to_string()),
-            status if status.is_client_error() => Problem::new(Code::MalformedJson, error.to_string()),
+            status if status.is_client_error() => {
+                Problem::new(Code::MalformedJson, error.to_string())
+            }
             _ => Problem::internal(&error),
         }
     };

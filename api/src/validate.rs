@@ -40,9 +40,13 @@ pub fn init(request: InitUpload) -> Result<Init, Problem> {
         };
         wrong(pointer, error.to_string());
     });
-    let content_type = request.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
+    let content_type =
+        request.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
     if !is_media_type(&content_type) {
-        wrong("/content_type", "must be a media type like image/jpeg, at most 255 bytes".to_owned());
+        wrong(
+            "/content_type",
+            "must be a media type like image/jpeg, at most 255 bytes".to_owned(),
+        );
     }
     let algorithm = request.checksum_algorithm.map_or_else(Algorithm::default, Algorithm::from);
     let checksum = request.checksum.map(|text| algorithm.parse(&text)).transpose();

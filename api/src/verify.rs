@@ -39,8 +39,10 @@ pub async fn inspect(
     indexes: &[i32],
 ) -> Result<Inspection, Problem> {
     let rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
-    let declared: HashMap<i32, String> =
-        rows.into_iter().filter_map(|row| Some((row.chunk_index, row.declared_checksum?))).collect();
+    let declared: HashMap<i32, String> = rows
+        .into_iter()
+        .filter_map(|row| Some((row.chunk_index, row.declared_checksum?)))
+        .collect();
     let declared = &declared;
     let verdicts: Vec<Result<SeenChunk, Rejected>> = stream::iter(indexes.iter().copied())
         .map(|index| head_chunk(ctx, upload, index, declared.get(&index)))

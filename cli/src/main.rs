@@ -1,1 +1,45 @@
-fn main() {}
+//! The `upflow` command: without a subcommand it runs everything in one process; `upflow upload` sends
+//! files.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use upflow::embedded::{self, EmbeddedArgs};
+use upflow::upload::{self, UploadArgs};
+use upflow_core::config;
+
+/// Resumable uploads straight to S3. Without a command: API, worker, database and an S3 server in one
+/// process, to try it and to develop against it
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    embedded: EmbeddedArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send files through an UpFlow server; run it again to resume
+    Upload(UploadArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    if let Err(error) = config::load_dotenv() {
+        eprintln!("upflow: {error}");
+        return ExitCode::from(2);
+    }
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Upload(args)) => upload::run(args).await,
+        None => match embedded::run(cli.embedded).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("upflow: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

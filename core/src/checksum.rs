@@ -153,10 +153,8 @@ pub struct Combiner {
 
 impl Combiner {
     pub fn new(algorithm: Algorithm) -> Self {
-        let field = Field {
-            polynomial: algorithm.polynomial(),
-            one: 1 << (8 * algorithm.bytes() - 1),
-        };
+        let field =
+            Field { polynomial: algorithm.polynomial(), one: 1 << (8 * algorithm.bytes() - 1) };
         Self { field, whole: 0, power: (0, field.one), algorithm }
     }
 

@@ -20,7 +20,9 @@ pub struct Context {
 pub enum ConnectError {
     #[error("the database (DATABASE_URL) cannot be used: {0}")]
     Database(#[source] DbErr),
-    #[error("the database (DATABASE_URL) has no tables of UpFlow: run `upflow-migration up` first ({0})")]
+    #[error(
+        "the database (DATABASE_URL) has no tables of UpFlow: run `upflow-migration up` first ({0})"
+    )]
     NotMigrated(#[source] DbErr),
     #[error("Redis (REDIS_URL, or REDIS_HOST and REDIS_PORT) cannot be used: {0}")]
     Queue(#[source] QueueError),

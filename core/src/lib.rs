@@ -9,6 +9,7 @@ mod entity;
 pub mod lifecycle;
 pub mod plan;
 pub mod queue;
+pub mod shutdown;
 pub mod storage;
 pub mod uploads;
 

@@ -94,10 +94,7 @@ impl Event {
 
     /// The status this event leads to, or `None` where `status` does not allow it.
     pub fn apply(self, status: Status) -> Option<Status> {
-        EDGES
-            .iter()
-            .find(|e| e.event == self && e.from.contains(&status))
-            .map(|e| e.to)
+        EDGES.iter().find(|e| e.event == self && e.from.contains(&status)).map(|e| e.to)
     }
 
     /// The name in `upload_events`.

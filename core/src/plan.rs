@@ -33,7 +33,9 @@ pub struct Plan {
 pub enum PlanError {
     #[error("file_size must be between 0 and {MAX_FILE_SIZE} bytes (10,000 chunks of 5 GiB)")]
     FileSize,
-    #[error("chunk_size must be between {MIN_CHUNK_SIZE} bytes (64 KiB) and {MAX_CHUNK_SIZE} bytes (5 GiB)")]
+    #[error(
+        "chunk_size must be between {MIN_CHUNK_SIZE} bytes (64 KiB) and {MAX_CHUNK_SIZE} bytes (5 GiB)"
+    )]
     ChunkSize,
     #[error(
         "a file has at most {MAX_CHUNKS} chunks: this one needs a chunk_size of at least {0} bytes, or leave chunk_size out"

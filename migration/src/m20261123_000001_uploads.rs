@@ -6,7 +6,8 @@ use sea_orm_migration::sea_orm::DbBackend;
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-const STATUSES: &str = "'initialized', 'uploading', 'pending_assembly', 'completed', 'failed', 'aborted', 'expired'";
+const STATUSES: &str =
+    "'initialized', 'uploading', 'pending_assembly', 'completed', 'failed', 'aborted', 'expired'";
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
@@ -14,7 +15,9 @@ impl MigrationTrait for Migration {
         let db = manager.get_connection();
         let types = match manager.get_database_backend() {
             DbBackend::Postgres => Types { uuid: "uuid", time: "timestamptz", json: "jsonb" },
-            _ => Types { uuid: "uuid_text", time: "timestamp_with_timezone_text", json: "json_text" },
+            _ => {
+                Types { uuid: "uuid_text", time: "timestamp_with_timezone_text", json: "json_text" }
+            }
         };
         for statement in statements(&types) {
             db.execute_unprepared(&statement).await?;
@@ -78,7 +81,8 @@ fn statements(types: &Types) -> Vec<String> {
                 UNIQUE (owner, idempotency_key)
             )"
         ),
-        "CREATE INDEX upload_sessions_by_owner ON upload_sessions (owner, created_at, upload_id)".into(),
+        "CREATE INDEX upload_sessions_by_owner ON upload_sessions (owner, created_at, upload_id)"
+            .into(),
         "CREATE INDEX upload_sessions_by_status ON upload_sessions (status, expires_at)".into(),
         "CREATE INDEX upload_sessions_to_clean ON upload_sessions (updated_at)
             WHERE chunks_deleted_at IS NULL AND status IN ('completed', 'aborted', 'expired')"

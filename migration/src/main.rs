@@ -34,7 +34,9 @@ async fn main() -> anyhow::Result<()> {
     let (app, database) = (cli.app.check(&mut faults), cli.database.check(&mut faults));
     let (app, database) = faults.end(app.zip(database))?;
     config::init_logging(&app);
-    let db = upflow_core::db::connect(&database).await.context("the database (DATABASE_URL) cannot be used")?;
+    let db = upflow_core::db::connect(&database)
+        .await
+        .context("the database (DATABASE_URL) cannot be used")?;
     match cli.command {
         Command::Up => {
             upflow_migration::up(&db).await?;

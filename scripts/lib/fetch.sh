@@ -51,6 +51,9 @@ find_or_fetch_programs() {
         flock "$lock"
     fi
 
+    # What a run left that was killed while it installed.
+    if ((EUID == 0)) && grep -qsF "$guard_mark" "$policy"; then guarded=1 && restore_machine; fi
+
     [[ -z $want_postgres ]] || find_postgres || packages+=(postgresql)
     [[ -z $want_redis ]] || find_redis || packages+=(redis-server)
     [[ -z $want_s3 ]] || find_weed || find_python || packages+=(python3 python3-venv)
@@ -93,8 +96,8 @@ install_packages() {
     set_aside "$policy"
     set_aside "$createcluster"
     mkdir -p "${createcluster%/*}"
-    # A guard that outlives a killed script lets everything through.
-    printf '%s\n' '#!/bin/sh' "$guard_mark" "kill -0 $$ 2>/dev/null && exit 101" 'exit 0' >"$policy"
+    # Denies while this run, or an apt-get that outlived it, holds the lock.
+    printf '%s\n' '#!/bin/sh' "$guard_mark" "flock --nonblock '$cache/lock' true || exit 101" 'exit 0' >"$policy"
     chmod 755 "$policy"
     printf '%s\n' "$guard_mark" 'create_main_cluster = false' >"$createcluster"
 
@@ -111,11 +114,7 @@ install_packages() {
     restore_machine
 }
 
-set_aside() {
-    # What a killed run left behind is not the machine's own.
-    if grep -qsF "$guard_mark" "$1"; then rm "$1"; fi
-    [[ ! -e $1 || -e $1.upflow-test ]] || mv "$1" "$1.upflow-test"
-}
+set_aside() { [[ ! -e $1 ]] || mv "$1" "$1.upflow-test"; }
 
 restore_machine() {
     [[ -n $guarded ]] || return 0
@@ -124,10 +123,8 @@ restore_machine() {
     for file in "$policy" "$createcluster"; do
         [[ ! -e $file.upflow-test ]] || mv -f "$file.upflow-test" "$file"
     done
-    # As the package would have left it.
-    if [[ ! -e $createcluster && -e /usr/share/postgresql-common/createcluster.conf ]]; then
-        cp /usr/share/postgresql-common/createcluster.conf "$createcluster"
-    fi
+    # The package kept its own file beside ours.
+    if [[ -e $createcluster.ucf-dist && ! -e $createcluster ]]; then mv "$createcluster.ucf-dist" "$createcluster"; fi
     guarded=
 }
 

@@ -73,5 +73,5 @@ show_logs() {
     for name in postgresql redis seaweedfs; do
         [[ ! -f $(log_of "$name") ]] || show_log "$name"
     done
-    [[ -n $keep ]] || say "--- the folder is gone; --keep keeps it"
+    [[ -n $keep ]] || say "--- the folder goes now; --keep keeps it"
 }

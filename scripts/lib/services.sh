@@ -93,14 +93,18 @@ become_redis() {
         --dir "$work/redis" --databases 64
 }
 
+seaweedfs_ports=()
+
 start_seaweedfs() {
     TEST_S3_REGION=us-east-1
     TEST_S3_BUCKET=upflow
     TEST_S3_ACCESS_KEY_ID=$(random_hex 10)
     TEST_S3_SECRET_ACCESS_KEY=$(random_hex 20)
     mkdir -p "$work/seaweedfs/data"
-    # It says so after it has made the bucket.
-    start_service seaweedfs TERM 5 'All enabled components are running' become_seaweedfs
+    # The line comes after it has made the bucket. TERM would have it wait for idle connections,
+    # for a minute and more.
+    start_service seaweedfs KILL 5 'All enabled components are running' become_seaweedfs
+    seaweedfs_ports=("${ports[@]}")
     TEST_S3_ENDPOINT=http://127.0.0.1:${ports[0]}
     # An unsigned request must be refused, or the tests would prove nothing about signatures.
     local status
@@ -117,7 +121,7 @@ start_seaweedfs() {
 # above the first, since its maintenance worker expects that whatever the options say.
 become_seaweedfs() {
     local home=$work/seaweedfs s3=${ports[0]} master=${ports[1]} volume=${ports[2]} filer=${ports[3]} admin=${ports[4]}
-    detached TERM -- env -i -C "$home" HOME="$home" \
+    detached KILL -- env -i -C "$home" HOME="$home" \
         AWS_ACCESS_KEY_ID="$TEST_S3_ACCESS_KEY_ID" AWS_SECRET_ACCESS_KEY="$TEST_S3_SECRET_ACCESS_KEY" \
         "$weed" -logtostderr=true mini -dir="$home/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket="$TEST_S3_BUCKET" \
         -s3.port="$s3" -s3.port.grpc=$((s3 + 10000)) -s3.port.iceberg=0 -s3.port.lance=0 -s3.localSocket="$home/s3.sock" \
@@ -125,6 +129,12 @@ become_seaweedfs() {
         -volume.port="$volume" -volume.port.grpc=$((volume + 10000)) -volume.preStopSeconds=0 \
         -filer.port="$filer" -filer.port.grpc=$((filer + 10000)) -filer.localSocket="$home/filer.sock" \
         -admin.port="$admin" -admin.port.grpc=$((admin + 10000)) -admin.ui=false -webdav=false
+}
+
+# Killed, it leaves these; their place is not an option.
+remove_seaweedfs_sockets() {
+    local port
+    for port in "${seaweedfs_ports[@]}"; do rm -f /tmp/seaweedfs-*-grpc-$((port + 10000)).sock; done
 }
 
 http_status() {
@@ -141,6 +151,6 @@ hold_services() {
     detached TERM -- sleep infinity &
     task=$!
     wait -n || true
-    tests_failed=1
-    die "a server has ended"
+    show_logs
+    die "a server has ended by itself"
 }

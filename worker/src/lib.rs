@@ -1,1 +1,11 @@
+//! The worker of UpFlow: takes jobs, assembles files inside S3, and cleans up.
 
+mod assemble;
+mod cleanup;
+pub mod config;
+mod janitor;
+mod lease;
+mod run;
+
+pub use config::{WorkerArgs, WorkerSettings};
+pub use run::run;

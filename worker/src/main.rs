@@ -1,1 +1,35 @@
-fn main() {}
+//! `upflow-worker`: the worker as a process of its own. Any number of them may run.
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use upflow_core::Context;
+use upflow_core::config::{self, Faults, SharedArgs};
+use upflow_core::shutdown;
+use upflow_worker::WorkerArgs;
+
+/// Assembles uploaded files and cleans up
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    shared: SharedArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    config::load_dotenv()?;
+    let cli = Cli::parse();
+    let mut faults = Faults::default();
+    let (worker, settings) = (cli.worker.check(&mut faults), cli.shared.check(&mut faults));
+    let (worker, settings) = faults.end(worker.zip(settings))?;
+    config::init_logging(&settings.app);
+    let ctx = Context::connect(&settings).await?;
+    let stop = CancellationToken::new();
+    shutdown::on_signal(stop.clone());
+    tracing::info!(jobs = worker.jobs, "the worker runs");
+    upflow_worker::run(ctx, worker, stop).await;
+    tracing::info!("the worker has stopped");
+    Ok(())
+}

@@ -1,8 +1,13 @@
 //! Who this program is, and what it logs.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use super::Faults;
+
+/// The libraries have little to say that matters to those who run the service.
+const DEFAULT_LOG: &str = "warn,upflow=info";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Program")]
@@ -13,8 +18,8 @@ pub struct AppArgs {
     /// The name in log lines
     #[arg(long, env = "APP_NAME", default_value = "upflow")]
     pub app_name: String,
-    /// What to log, as in `info` or `info,upflow_worker=debug`
-    #[arg(long, env = "UPFLOW_LOG", default_value = "info")]
+    /// What to log, as in `info` or `warn,upflow_worker=debug`
+    #[arg(long, env = "UPFLOW_LOG", default_value = DEFAULT_LOG)]
     pub log: String,
     /// `human` or `json`; by default json in production, human elsewhere
     #[arg(long, env = "UPFLOW_LOG_FORMAT")]
@@ -57,7 +62,7 @@ pub fn init_logging(settings: &AppSettings) {
     let _ = if settings.json_logs {
         builder.json().flatten_event(true).try_init()
     } else {
-        builder.with_target(false).try_init()
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
     };
     tracing::debug!(app = settings.name, "logging");
 }

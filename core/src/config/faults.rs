@@ -18,7 +18,12 @@ impl Faults {
     }
 
     /// The value of a variable that must be set and not empty.
-    pub fn required(&mut self, variable: &str, value: Option<String>, what: &str) -> Option<String> {
+    pub fn required(
+        &mut self,
+        variable: &str,
+        value: Option<String>,
+        what: &str,
+    ) -> Option<String> {
         let value = value.filter(|value| !value.trim().is_empty());
         if value.is_none() {
             self.add(variable, format!("is not set: {what}"));
@@ -27,7 +32,12 @@ impl Faults {
     }
 
     /// A number within `range`.
-    pub fn number<T>(&mut self, variable: &str, value: &str, range: std::ops::RangeInclusive<T>) -> Option<T>
+    pub fn number<T>(
+        &mut self,
+        variable: &str,
+        value: &str,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Option<T>
     where
         T: FromStr + PartialOrd + fmt::Display,
     {
@@ -46,8 +56,9 @@ impl Faults {
         value: &str,
         range: std::ops::RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let duration =
-            humantime::parse_duration(value.trim()).ok().filter(|duration| range.contains(duration));
+        let duration = humantime::parse_duration(value.trim())
+            .ok()
+            .filter(|duration| range.contains(duration));
         if duration.is_none() {
             let (least, most) = (
                 humantime::format_duration(*range.start()),

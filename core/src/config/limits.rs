@@ -35,7 +35,8 @@ pub struct Limits {
 impl LimitsArgs {
     pub fn check(self, faults: &mut Faults) -> Option<Limits> {
         let url_life = faults.duration("UPFLOW_URL_LIFE", &self.url_life, SECOND..=7 * DAY);
-        let upload_life = faults.duration("UPFLOW_UPLOAD_LIFE", &self.upload_life, SECOND..=365 * DAY);
+        let upload_life =
+            faults.duration("UPFLOW_UPLOAD_LIFE", &self.upload_life, SECOND..=365 * DAY);
         let retention = faults.duration("UPFLOW_RETENTION", &self.retention, SECOND..=3650 * DAY);
         let s3_calls_per_request =
             faults.number("UPFLOW_S3_CALLS_PER_REQUEST", &self.s3_calls_per_request, 1..=1_000);

@@ -49,7 +49,13 @@ impl SharedArgs {
         let storage = self.storage.check(faults);
         let queue = self.queue.check(faults);
         let limits = self.limits.check(faults);
-        Some(Settings { app: app?, database: database?, storage: storage?, queue: queue?, limits: limits? })
+        Some(Settings {
+            app: app?,
+            database: database?,
+            storage: storage?,
+            queue: queue?,
+            limits: limits?,
+        })
     }
 }
 
@@ -64,7 +70,9 @@ pub fn load_dotenv() -> Result<(), NotConfigured> {
             // The parser's text repeats the line, which may hold a secret.
             let problem = match error {
                 dotenvy::Error::LineParse(_, at) => {
-                    format!("has a line that is not NAME=value (near character {at} of it); quote values with spaces or #")
+                    format!(
+                        "has a line that is not NAME=value (near character {at} of it); quote values with spaces or #"
+                    )
                 }
                 _ => "cannot be read: check that it is a text file this user may read".to_owned(),
             };

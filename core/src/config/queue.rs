@@ -36,7 +36,8 @@ impl QueueArgs {
             Some(url) => checked(&url, faults),
             None => {
                 let port = faults.number("REDIS_PORT", &self.redis_port, 1..=u16::MAX);
-                let host = faults.required("REDIS_HOST", Some(self.redis_host), "the host of Redis");
+                let host =
+                    faults.required("REDIS_HOST", Some(self.redis_host), "the host of Redis");
                 Some(format!("redis://{}:{}", host?, port?))
             }
         };

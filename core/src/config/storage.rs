@@ -65,7 +65,11 @@ pub struct StorageSettings {
 
 impl StorageArgs {
     pub fn check(self, faults: &mut Faults) -> Option<StorageSettings> {
-        let region = faults.required("AWS_REGION", self.aws_region, "the bucket's region, as in eu-central-1");
+        let region = faults.required(
+            "AWS_REGION",
+            self.aws_region,
+            "the bucket's region, as in eu-central-1",
+        );
         let bucket = faults.required("AWS_S3_BUCKET", self.aws_s3_bucket, "the name of the bucket");
         let endpoint = endpoint("S3_ENDPOINT_URL", self.s3_endpoint_url, faults);
         let public = endpoint_or(
@@ -110,8 +114,12 @@ fn pair_of_keys(faults: &mut Faults) {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
     match (set(id), set(secret)) {
-        (true, false) => faults.add(secret, format!("is not set, but {id} is: set both or neither")),
-        (false, true) => faults.add(id, format!("is not set, but {secret} is: set both or neither")),
+        (true, false) => {
+            faults.add(secret, format!("is not set, but {id} is: set both or neither"))
+        }
+        (false, true) => {
+            faults.add(id, format!("is not set, but {secret} is: set both or neither"))
+        }
         _ => {}
     }
 }
@@ -138,7 +146,8 @@ fn endpoint_or(
             && url.fragment().is_none()
     });
     if url.is_none() {
-        faults.add(variable, "must be an address like https://s3.example.com, without user, ? or #");
+        faults
+            .add(variable, "must be an address like https://s3.example.com, without user, ? or #");
     }
     url.map(Some)
 }
@@ -146,10 +155,13 @@ fn endpoint_or(
 fn key_prefix(value: String, faults: &mut Faults) -> Option<String> {
     let trimmed = value.trim().trim_matches('/');
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./!*'()=".contains(c);
-    let segments_fine = trimmed.is_empty()
-        || trimmed.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    let segments_fine =
+        trimmed.is_empty() || trimmed.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
     if trimmed.len() > 256 || !trimmed.chars().all(plain) || !segments_fine {
-        faults.add("S3_KEY_PREFIX", "must be like team/app: letters, digits and -_.!*'()=, at most 256");
+        faults.add(
+            "S3_KEY_PREFIX",
+            "must be like team/app: letters, digits and -_.!*'()=, at most 256",
+        );
         return None;
     }
     Some(if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") })

@@ -100,6 +100,14 @@ impl Consumer {
         }
     }
 
+    /// The name under which it holds messages.
+    pub fn name(&self) -> &str {
+        match self {
+            Consumer::Redis(consumer) => consumer.name(),
+            Consumer::Memory(_) => "memory",
+        }
+    }
+
     /// Leaves the queue, so that nothing waits for this consumer.
     pub async fn leave(self) {
         if let Consumer::Redis(consumer) = self {

@@ -124,10 +124,9 @@ impl RedisConsumer {
     /// An entry that is none of ours is removed, so that it does not come again and again.
     async fn delivery(&self, (id, fields): Entry) -> Result<Option<Delivery>, QueueError> {
         match fields.get(FIELD).and_then(|id| id.parse().ok()) {
-            Some(upload_id) => Ok(Some(Delivery {
-                job: Job { upload_id },
-                redis: Some((self.queue.clone(), id)),
-            })),
+            Some(upload_id) => {
+                Ok(Some(Delivery { job: Job { upload_id }, redis: Some((self.queue.clone(), id)) }))
+            }
             None => {
                 tracing::warn!(entry = id, "removed an entry of the job stream that is no job");
                 self.queue.acknowledge(&id).await?;
@@ -140,7 +139,15 @@ impl RedisConsumer {
         let client = &self.queue.client;
         let min_idle = CLAIM_AFTER.as_millis() as u64;
         let (_, claimed): (String, Vec<Entry>) = client
-            .xautoclaim_values(&self.queue.stream, GROUP, &self.name, min_idle, "0", Some(16), false)
+            .xautoclaim_values(
+                &self.queue.stream,
+                GROUP,
+                &self.name,
+                min_idle,
+                "0",
+                Some(16),
+                false,
+            )
             .await?;
         let mut deliveries = Vec::new();
         for entry in claimed {

@@ -33,7 +33,8 @@ impl Credentials {
         {
             return Ok(keys.clone());
         }
-        let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await;
+        let fetched =
+            tokio::time::timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await;
         let problem = match fetched {
             Ok(Ok(keys)) => {
                 let end = keys.expiry().map_or(now + KEPT, |expiry| expiry - MARGIN);

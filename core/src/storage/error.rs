@@ -75,7 +75,9 @@ fn kind(status: Option<u16>, code: Option<&str>) -> ErrorKind {
     match code {
         Some("NoSuchUpload") => return ErrorKind::NoSuchUpload,
         Some("NoSuchKey" | "NotFound" | "NoSuchBucket") => return ErrorKind::NotFound,
-        Some("PreconditionFailed" | "ConditionalRequestConflict") => return ErrorKind::Precondition,
+        Some("PreconditionFailed" | "ConditionalRequestConflict") => {
+            return ErrorKind::Precondition;
+        }
         Some("SlowDown" | "TooManyRequests" | "ThrottlingException" | "RequestLimitExceeded") => {
             return ErrorKind::Throttled;
         }

@@ -61,7 +61,9 @@ pub enum BadFilename {
     TooLong,
     #[error("filename must be a name and not a path: no / or \\, and neither . nor ..")]
     Path,
-    #[error("filename must not hold control characters, line breaks or invisible changes of direction")]
+    #[error(
+        "filename must not hold control characters, line breaks or invisible changes of direction"
+    )]
     Unprintable,
     #[error("filename must not begin or end with white space")]
     OuterSpace,
@@ -107,7 +109,8 @@ mod tests {
 
     #[test]
     fn names_of_every_script_and_with_every_sign_of_a_url_are_taken() {
-        for name in ["a b+c%20#?&=.txt", "l'été \"1\".pdf", "日本語.mov", "צילום.jpg", "..a", "🎬"] {
+        for name in ["a b+c%20#?&=.txt", "l'été \"1\".pdf", "日本語.mov", "צילום.jpg", "..a", "🎬"]
+        {
             assert_eq!(Filename::parse(name).unwrap().as_str(), name);
         }
         assert!(Filename::parse(&"x".repeat(255)).is_ok());

@@ -63,7 +63,9 @@ impl Storage {
                     .region(region.clone())
                     .load()
                     .await;
-                chain.credentials_provider().unwrap_or_else(|| SharedCredentialsProvider::new(NoChain))
+                chain
+                    .credentials_provider()
+                    .unwrap_or_else(|| SharedCredentialsProvider::new(NoChain))
             }
         };
         let mut config = aws_sdk_s3::Config::builder()

@@ -191,9 +191,7 @@ impl Storage {
         let keys: Vec<String> = keys.collect();
         match self.delete_together(&keys).await {
             // Missing on some servers, or asking for a Content-MD5 on others.
-            Err(error)
-                if matches!(error.kind, ErrorKind::NotImplemented | ErrorKind::Refused) =>
-            {
+            Err(error) if matches!(error.kind, ErrorKind::NotImplemented | ErrorKind::Refused) => {
                 stream::iter(keys)
                     .map(|key| self.delete_one(key))
                     .buffer_unordered(SINGLE_DELETES)

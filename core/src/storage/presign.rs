@@ -69,7 +69,10 @@ impl Storage {
             return format!("{base}/{bucket}/{key}");
         }
         if settings.public_endpoint.is_none() {
-            return format!("{}/{key}", base.replacen("https://", &format!("https://{bucket}."), 1));
+            return format!(
+                "{}/{key}",
+                base.replacen("https://", &format!("https://{bucket}."), 1)
+            );
         }
         let (scheme, host) = base.split_once("://").unwrap_or(("https", &base));
         format!("{scheme}://{bucket}.{host}/{key}")
@@ -121,8 +124,7 @@ impl Signer<'_> {
         life: Duration,
         not_after: DateTime<Utc>,
     ) -> Result<Presigned, StorageError> {
-        let refused =
-            |error: String| StorageError::new(ErrorKind::Refused, "presign", error);
+        let refused = |error: String| StorageError::new(ErrorKind::Refused, "presign", error);
         let expires_in = self.life(life, not_after);
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;

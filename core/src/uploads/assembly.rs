@@ -235,13 +235,15 @@ pub async fn give_up(
     Ok(tx.commit().await?)
 }
 
-/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why.
+/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why and
+/// how many attempts count.
 pub async fn hand_back(
     db: &Db,
     id: Uuid,
     lease: Uuid,
     not_before: DateTime<Utc>,
     why: String,
+    attempts: i32,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let tx = db::begin(db).await?;
@@ -250,6 +252,7 @@ pub async fn hand_back(
         .set(session::ActiveModel {
             lease_id: Set(None),
             lease_until: Set(Some(not_before)),
+            attempts: Set(attempts),
             ..Default::default()
         })
         .filter(session::Column::UploadId.eq(id))

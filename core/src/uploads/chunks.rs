@@ -295,11 +295,7 @@ pub(super) async fn unconfirm(
 }
 
 /// Moves the upload to `pending_assembly` when every chunk is confirmed, counted under the lock.
-pub async fn request_assembly(
-    db: &Db,
-    id: Uuid,
-    now: DateTime<Utc>,
-) -> Result<Requested, Error> {
+pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Requested, Error> {
     let tx = db::begin(db).await?;
     let mut upload = lock(&tx, id, LockType::Update).await?;
     match upload.status_at(now) {

@@ -71,10 +71,8 @@ pub async fn create(
         ..Default::default()
     };
     let tx = db::begin(db).await?;
-    let insert = session::Entity::insert(row).on_conflict_do_nothing_on([
-        session::Column::Owner,
-        session::Column::IdempotencyKey,
-    ]);
+    let insert = session::Entity::insert(row)
+        .on_conflict_do_nothing_on([session::Column::Owner, session::Column::IdempotencyKey]);
     if let TryInsertResult::Inserted(upload) = insert.exec_with_returning(&tx).await? {
         record(&tx, new.upload_id, "initialized", None, None, now).await?;
         tx.commit().await.map_err(Error::from)?;
@@ -87,9 +85,5 @@ pub async fn create(
         .await?
         .ok_or(Error::NotFound)?;
     tx.commit().await?;
-    if before.request_hash == hash {
-        Ok(Created::Replayed(before))
-    } else {
-        Ok(Created::KeyReused)
-    }
+    if before.request_hash == hash { Ok(Created::Replayed(before)) } else { Ok(Created::KeyReused) }
 }

@@ -22,7 +22,9 @@ pub use create::{Created, NewUpload, create};
 pub use janitor::{
     claim_cleanup, cleaned, delete_retired, expire, overdue, stale_assemblies, to_clean,
 };
-pub use read::{Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, progress, stats};
+pub use read::{
+    Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, progress, stats,
+};
 
 use std::time::Duration;
 

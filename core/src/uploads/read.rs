@@ -103,17 +103,11 @@ pub async fn list(db: &Db, filter: Filter, now: DateTime<Utc>) -> Result<Vec<Upl
         });
     }
     if let Some(after) = filter.after {
-        let older = Condition::all()
-            .add(CreatedAt.eq(after.created_at))
-            .add(UploadId.lt(after.upload_id));
+        let older =
+            Condition::all().add(CreatedAt.eq(after.created_at)).add(UploadId.lt(after.upload_id));
         query = query.filter(Condition::any().add(CreatedAt.lt(after.created_at)).add(older));
     }
-    Ok(query
-        .order_by_desc(CreatedAt)
-        .order_by_desc(UploadId)
-        .limit(filter.limit)
-        .all(db)
-        .await?)
+    Ok(query.order_by_desc(CreatedAt).order_by_desc(UploadId).limit(filter.limit).all(db).await?)
 }
 
 /// What happened to an upload, oldest first.

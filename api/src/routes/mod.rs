@@ -1,0 +1,93 @@
+//! The operations, one file a resource, and what all of them share.
+
+pub mod chunks;
+pub mod downloads;
+pub mod operators;
+pub mod pages;
+pub mod uploads;
+
+use std::sync::Arc;
+
+use poem_openapi::Tags;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use upflow_core::Context;
+use upflow_core::db::now;
+use upflow_core::queue::Job;
+use upflow_core::uploads::{self as rows, Declared};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::schema::{PresignedChunk, Progress, Upload};
+
+#[derive(Tags)]
+pub enum Tag {
+    /// Begin an upload, look at it, complete it or take it back.
+    Uploads,
+    /// Get URLs for chunks, and say that chunks were sent.
+    Chunks,
+    /// Get the finished file.
+    Downloads,
+    /// See what happened, and mend it.
+    Operators,
+}
+
+/// What the operations hold.
+pub struct State {
+    pub ctx: Context,
+    /// Bounds the long polls; one more is answered at once.
+    pub polls: Semaphore,
+    pub shutdown: CancellationToken,
+}
+
+pub type Shared = Arc<State>;
+
+/// The owner of what is uploaded without a key.
+const OPEN: &str = "open";
+
+/// How many long polls one server holds.
+pub const MAX_POLLS: usize = 1_000;
+
+/// The row as clients see it, with its chunks.
+async fn shown(ctx: &Context, row: rows::Upload) -> Result<Upload, Problem> {
+    let chunks = rows::confirmed_chunks(&ctx.db, row.upload_id).await?;
+    let plan = row.plan();
+    let progress = Progress {
+        confirmed: chunks.len() as i64,
+        confirmed_bytes: chunks.iter().map(|(index, _)| plan.chunk_len(*index)).sum(),
+        assembled: chunks.iter().filter(|(_, copied)| *copied).count() as i64,
+        indexes: Some(chunks.into_iter().map(|(index, _)| index).collect()),
+    };
+    Ok(Upload::new(row, progress, now()))
+}
+
+/// Notes what is declared, then signs: a URL is never out before the row knows how long it lives.
+async fn presigned(
+    ctx: &Context,
+    upload_id: Uuid,
+    declared: &[Declared],
+) -> Result<Vec<PresignedChunk>, Problem> {
+    let now = now();
+    let limits = &ctx.limits;
+    let signer = ctx.storage.signer(now).await?;
+    let upload =
+        rows::declare(&ctx.db, upload_id, declared, limits.url_life, limits.upload_life, now)
+            .await?;
+    let plan = upload.plan();
+    let mut chunks = Vec::with_capacity(declared.len());
+    for Declared { index, checksum } in declared {
+        let key = upflow_core::storage::ObjectKey::Chunk { upload_id, index: *index };
+        let len = plan.chunk_len(*index);
+        let signed = signer.put_chunk(&key, len, *checksum, limits.url_life, upload.expires_at)?;
+        chunks.push(PresignedChunk::new(*index, len, signed));
+    }
+    Ok(chunks)
+}
+
+/// Announces an upload to the workers. The row is committed by then; where this fails the janitor
+/// finds the row, only later.
+async fn announce(ctx: &Context, upload_id: Uuid) {
+    if let Err(error) = ctx.queue.push(Job { upload_id }).await {
+        tracing::warn!(upload.id = %upload_id, %error, "a job was not announced; the janitor will");
+    }
+}

@@ -1,0 +1,344 @@
+//! Uploads: begin, look, list, reconcile, complete, abort.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use poem::web::Data;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use sha2::{Digest, Sha256};
+use upflow_core::db::now;
+use upflow_core::lifecycle::Status;
+use upflow_core::storage::ObjectKey;
+use upflow_core::uploads::{self as rows, Created, Cursor, Filter, Requested};
+use uuid::Uuid;
+
+use super::{OPEN, Shared, Tag, announce, presigned, shown};
+use crate::body::Body;
+use crate::problem::{Code, FieldError, Problem};
+use crate::schema::{InitUpload, NewUpload, Progress, Upload, UploadPage, UploadStatus};
+use crate::{validate, verify};
+
+pub struct Uploads;
+
+/// How often a long poll looks.
+const POLL: Duration = Duration::from_millis(200);
+const MAX_PAGE: i32 = 100;
+/// How many of the missing chunks' faults the text of a problem names.
+const NAMED: usize = 3;
+
+#[derive(ApiResponse)]
+enum InitAnswer {
+    /// The upload, and URLs for the chunks asked for.
+    #[oai(status = 201)]
+    Created(Json<NewUpload>),
+}
+
+#[derive(ApiResponse)]
+enum CompleteAnswer {
+    /// The file is complete.
+    #[oai(status = 200)]
+    Completed(Json<Upload>),
+    /// The file is being assembled.
+    #[oai(status = 202)]
+    Assembling(Json<Upload>),
+}
+
+#[OpenApi]
+impl Uploads {
+    /// Begin an upload
+    ///
+    /// Plans how the file is cut and answers with URLs for the chunks asked for. The same
+    /// `Idempotency-Key` with the same body gives the same upload again, with fresh URLs.
+    #[oai(
+        path = "/uploads/init",
+        method = "post",
+        operation_id = "init_upload",
+        tag = "Tag::Uploads"
+    )]
+    async fn init_upload(
+        &self,
+        state: Data<&Shared>,
+        /// Anything unique to this upload, at most 255 printable ASCII characters: a lost answer can
+        /// then be asked for again.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<String>>,
+        body: Body<InitUpload>,
+    ) -> Result<InitAnswer, Problem> {
+        let ctx = &state.ctx;
+        let hash = request_hash(&body.0)?;
+        let idempotency = idempotency_key.0.map(|key| checked_key(key).map(|key| (key, hash)));
+        let init = validate::init(body.0)?;
+        let upload_id = Uuid::new_v4();
+        let final_key = ObjectKey::Final { upload_id, filename: init.filename.clone() };
+        let new = rows::NewUpload {
+            upload_id,
+            filename: init.filename.as_str().to_owned(),
+            plan: init.plan,
+            content_type: init.content_type,
+            metadata: serde_json::to_value(init.metadata).unwrap_or_default(),
+            algorithm: init.algorithm,
+            checksum: init.checksum,
+            final_s3_key: ctx.storage.key(&final_key),
+            owner: OPEN.to_owned(),
+            idempotency: idempotency.transpose()?,
+        };
+        let upload = match rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await? {
+            Created::New(upload) | Created::Replayed(upload) => upload,
+            Created::KeyReused => {
+                return Err(Problem::new(
+                    Code::IdempotencyKeyReused,
+                    "this Idempotency-Key came with another request before: use a new one for a new upload",
+                ));
+            }
+        };
+        // A replay may find its upload further on: then there is nothing to presign.
+        let takes_chunks = upload.status_at(now()).takes_chunks();
+        let presigned = if takes_chunks && !init.chunks.is_empty() {
+            presigned(ctx, upload.upload_id, &init.chunks).await?
+        } else {
+            Vec::new()
+        };
+        let upload = shown(ctx, upload).await?;
+        Ok(InitAnswer::Created(Json(NewUpload { upload, presigned })))
+    }
+
+    /// Get an upload
+    ///
+    /// With `wait_for` the answer comes as soon as the upload has that status or has ended or failed,
+    /// or after `timeout_seconds` as it then is.
+    #[oai(
+        path = "/uploads/:upload_id",
+        method = "get",
+        operation_id = "get_upload",
+        tag = "Tag::Uploads"
+    )]
+    async fn get_upload(
+        &self,
+        state: Data<&Shared>,
+        upload_id: Path<Uuid>,
+        wait_for: Query<Option<UploadStatus>>,
+        /// 0 to 60; without it 30.
+        timeout_seconds: Query<Option<i32>>,
+    ) -> Result<Json<Upload>, Problem> {
+        let timeout = timeout_seconds.0.unwrap_or(30);
+        if !(0..=60).contains(&timeout) {
+            return Err(Problem::invalid(vec![FieldError {
+                pointer: "?timeout_seconds".to_owned(),
+                detail: "must be 0 to 60".to_owned(),
+            }]));
+        }
+        let row = match wait_for.0 {
+            None => rows::find(&state.ctx.db, upload_id.0).await?,
+            Some(status) => {
+                let timeout = Duration::from_secs(timeout.unsigned_abs().into());
+                wait(&state, upload_id.0, status.into(), timeout).await?
+            }
+        };
+        Ok(Json(shown(&state.ctx, row).await?))
+    }
+
+    /// List uploads, newest first
+    #[oai(path = "/uploads", method = "get", operation_id = "list_uploads", tag = "Tag::Uploads")]
+    async fn list_uploads(
+        &self,
+        state: Data<&Shared>,
+        /// Only uploads of this status.
+        status: Query<Option<UploadStatus>>,
+        /// 1 to 100; without it 50.
+        limit: Query<Option<i32>>,
+        /// `next_cursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<UploadPage>, Problem> {
+        let wrong = |pointer: &str, detail: &str| {
+            let (pointer, detail) = (pointer.to_owned(), detail.to_owned());
+            Problem::invalid(vec![FieldError { pointer, detail }])
+        };
+        let limit = limit.0.unwrap_or(50);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(wrong("?limit", "must be 1 to 100"));
+        }
+        let after = cursor.0.map(|text| {
+            parse_cursor(&text).ok_or_else(|| wrong("?cursor", "is no next_cursor of a page"))
+        });
+        let filter = Filter {
+            owner: Some(OPEN.to_owned()),
+            status: status.0.map(Into::into),
+            after: after.transpose()?,
+            // One more, to know whether there is another page.
+            limit: u64::from(limit.unsigned_abs()) + 1,
+        };
+        let now = now();
+        let db = &state.ctx.db;
+        let mut found = rows::list(db, filter, now).await?;
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let next_cursor = found.last().filter(|_| more).map(format_cursor);
+        let ids: Vec<Uuid> = found.iter().map(|row| row.upload_id).collect();
+        let progress = rows::progress(db, &ids).await?;
+        let uploads = found.into_iter().map(|row| {
+            let progress = progress.get(&row.upload_id).copied().unwrap_or_default();
+            let progress = Progress {
+                indexes: None,
+                confirmed: progress.confirmed,
+                confirmed_bytes: progress.confirmed_bytes,
+                assembled: progress.assembled,
+            };
+            Upload::new(row, progress, now)
+        });
+        Ok(Json(UploadPage { uploads: uploads.collect(), next_cursor }))
+    }
+
+    /// Bring the upload and the bucket together
+    ///
+    /// Confirms chunks that are in the bucket unconfirmed, and takes back the confirmation of chunks
+    /// that are gone or changed. Call it before resuming, and trust `uploaded_chunks` of its answer.
+    #[oai(
+        path = "/uploads/:upload_id/reconcile",
+        method = "post",
+        operation_id = "reconcile_upload",
+        tag = "Tag::Uploads"
+    )]
+    async fn reconcile_upload(
+        &self,
+        state: Data<&Shared>,
+        upload_id: Path<Uuid>,
+    ) -> Result<Json<Upload>, Problem> {
+        let ctx = &state.ctx;
+        let row = rows::find(&ctx.db, upload_id.0).await?;
+        let status = row.status_at(now());
+        if !status.takes_chunks() {
+            return Err(Problem::conflict(status));
+        }
+        verify::reconcile(ctx, &row, now()).await?;
+        let row = rows::find(&ctx.db, upload_id.0).await?;
+        Ok(Json(shown(ctx, row).await?))
+    }
+
+    /// Complete an upload
+    ///
+    /// All chunks have been sent: assemble the file. Chunks that were sent and not confirmed are looked
+    /// for first. Asked again, it answers with the state as it is.
+    #[oai(
+        path = "/uploads/:upload_id/complete",
+        method = "post",
+        operation_id = "complete_upload",
+        tag = "Tag::Uploads"
+    )]
+    async fn complete_upload(
+        &self,
+        state: Data<&Shared>,
+        upload_id: Path<Uuid>,
+    ) -> Result<CompleteAnswer, Problem> {
+        let ctx = &state.ctx;
+        let upload_id = upload_id.0;
+        let mut requested = rows::request_assembly(&ctx.db, upload_id, now()).await?;
+        if let Requested::Incomplete(missing) = requested {
+            let row = rows::find(&ctx.db, upload_id).await?;
+            let (rejected, left) = verify::confirm_missing(ctx, &row, &missing, now()).await?;
+            if left > 0 {
+                let detail = format!("{left} more chunks are to be confirmed: call complete again");
+                return Err(Problem::new(Code::ConfirmInProgress, detail));
+            }
+            requested = match rows::request_assembly(&ctx.db, upload_id, now()).await? {
+                Requested::Incomplete(missing) => return Err(incomplete(missing, &rejected)),
+                requested => requested,
+            };
+        }
+        match requested {
+            Requested::Moved(row) => {
+                announce(ctx, upload_id).await;
+                Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?)))
+            }
+            Requested::Already(row) if row.status == Status::Completed => {
+                Ok(CompleteAnswer::Completed(Json(shown(ctx, row).await?)))
+            }
+            Requested::Already(row) => Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?))),
+            Requested::Incomplete(missing) => Err(incomplete(missing, &[])),
+        }
+    }
+
+    /// Abort an upload
+    ///
+    /// Whatever was sent is removed from the bucket soon after.
+    #[oai(
+        path = "/uploads/:upload_id",
+        method = "delete",
+        operation_id = "abort_upload",
+        tag = "Tag::Uploads"
+    )]
+    async fn abort_upload(
+        &self,
+        state: Data<&Shared>,
+        upload_id: Path<Uuid>,
+    ) -> Result<Json<Upload>, Problem> {
+        let ctx = &state.ctx;
+        let row = rows::abort(&ctx.db, upload_id.0, now()).await?;
+        announce(ctx, upload_id.0).await;
+        Ok(Json(shown(ctx, row).await?))
+    }
+}
+
+/// The row once it has this status, can no longer get it, or the time is over.
+async fn wait(
+    state: &Shared,
+    upload_id: Uuid,
+    status: Status,
+    timeout: Duration,
+) -> Result<rows::Upload, Problem> {
+    let permit = state.polls.try_acquire();
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        let row = rows::find(&state.ctx.db, upload_id).await?;
+        let stands = row.status_at(now());
+        let settled = stands == status || stands.is_final() || stands == Status::Failed;
+        if settled || permit.is_err() || tokio::time::Instant::now() >= deadline {
+            return Ok(row);
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + POLL)) => {}
+            () = state.shutdown.cancelled() => return Ok(row),
+        }
+    }
+}
+
+fn incomplete(missing: Vec<i32>, rejected: &[verify::Rejected]) -> Problem {
+    let mut detail =
+        format!("{} chunks are not confirmed: send those in missing_chunks", missing.len());
+    for rejected in rejected.iter().filter(|r| r.code != Code::ChunkMissing).take(NAMED) {
+        detail.push_str("; ");
+        detail.push_str(&rejected.detail);
+    }
+    Problem::with(Code::UploadIncomplete, detail, |details| details.missing_chunks = Some(missing))
+}
+
+fn checked_key(key: String) -> Result<String, Problem> {
+    if (1..=255).contains(&key.len()) && key.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        return Ok(key);
+    }
+    Err(Problem::invalid(vec![FieldError {
+        pointer: "Idempotency-Key".to_owned(),
+        detail: "must be 1 to 255 printable ASCII characters".to_owned(),
+    }]))
+}
+
+/// The same request gives the same hash, whatever the white space and order of its JSON.
+fn request_hash(request: &InitUpload) -> Result<String, Problem> {
+    let canonical = serde_json::to_vec(request).map_err(|error| Problem::internal(&error))?;
+    Ok(URL_SAFE_NO_PAD.encode(Sha256::digest(canonical)))
+}
+
+fn format_cursor(row: &rows::Upload) -> String {
+    let text = format!("{} {}", row.created_at.timestamp_millis(), row.upload_id);
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+fn parse_cursor(text: &str) -> Option<Cursor> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let (millis, id) = text.split_once(' ')?;
+    let created_at = DateTime::<Utc>::from_timestamp_millis(millis.parse().ok()?)?;
+    Some(Cursor { created_at, upload_id: id.parse().ok()? })
+}

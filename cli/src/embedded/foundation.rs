@@ -1,0 +1,93 @@
+//! What API and worker stand on in the embedded mode: the data folder with its database, the S3 server
+//! on loopback, and the queue in memory.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use upflow_core::config::{DatabaseSettings, Limits, StaticCredentials, StorageSettings};
+use upflow_core::queue::Queue;
+use upflow_core::storage::Storage;
+use upflow_core::{Context, db};
+
+use super::{credentials, stock};
+
+pub const BUCKET: &str = "upflow";
+const REGION: &str = "us-east-1";
+
+pub struct Foundation {
+    pub ctx: Context,
+    /// Where clients reach the S3 server.
+    pub s3: SocketAddr,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Foundation {
+    /// Opens or makes the data folder, and serves S3 on `listener`.
+    pub async fn start(dir: &Path, listener: TcpListener, limits: Limits) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("the data folder {} cannot be made", dir.display()))?;
+        let s3 = listener.local_addr()?;
+        let credentials = credentials::load_or_make(dir)?;
+        let stop = CancellationToken::new();
+        let server = stock::serve(listener, &dir.join("s3"), BUCKET, &credentials, stop.clone())?;
+        let server = tokio::spawn(server);
+        let ctx = Context {
+            db: database(&dir.join("upflow.db")).await?,
+            storage: storage(s3, credentials).await?,
+            queue: Queue::memory(),
+            limits: Arc::new(limits),
+        };
+        Ok(Self { ctx, s3, stop, server })
+    }
+
+    /// Stops the S3 server and closes the database; API and worker must have ended.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the S3 server ended badly");
+        }
+        if let Err(error) = self.ctx.db.close().await {
+            tracing::warn!(%error, "the database was not closed");
+        }
+    }
+}
+
+async fn database(path: &Path) -> anyhow::Result<db::Db> {
+    let text = path.to_str().context("the path of the data folder must be UTF-8")?;
+    // These would end the path in a URL.
+    let text = text.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    let settings = DatabaseSettings {
+        url: format!("sqlite://{text}"),
+        max_connections: 8,
+        timeout: Duration::from_secs(10),
+    };
+    let db = db::connect(&settings)
+        .await
+        .with_context(|| format!("the database {} cannot be opened", path.display()))?;
+    upflow_migration::up(&db).await?;
+    Ok(db)
+}
+
+async fn storage(s3: SocketAddr, credentials: StaticCredentials) -> anyhow::Result<Storage> {
+    let endpoint = url::Url::parse(&format!("http://{s3}"))?;
+    let storage = Storage::connect(&StorageSettings {
+        region: REGION.to_owned(),
+        bucket: BUCKET.to_owned(),
+        endpoint: Some(endpoint.clone()),
+        public_endpoint: Some(endpoint),
+        path_style: true,
+        key_prefix: String::new(),
+        chunk_tag: None,
+        timeout: Duration::from_secs(30),
+        credentials: Some(credentials),
+    })
+    .await;
+    storage.check_bucket().await?;
+    Ok(storage)
+}

@@ -1,0 +1,62 @@
+//! Everything in one process: API, worker, SQLite, an S3 server on loopback and a queue in memory, all
+//! ended by one token. The parts are those of production; only what they connect to differs.
+
+mod config;
+mod credentials;
+mod foundation;
+mod stock;
+
+use std::net::SocketAddr;
+
+use tokio_util::sync::CancellationToken;
+use upflow_api::config::listen;
+use upflow_core::config::{self as core_config, Faults};
+use upflow_core::shutdown;
+
+pub use config::{EmbeddedArgs, EmbeddedSettings};
+pub use foundation::Foundation;
+
+use foundation::BUCKET;
+
+/// The bare command: starts everything, says what to open, and runs until Ctrl-C or SIGTERM.
+pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
+    let mut faults = Faults::default();
+    let settings = args.check(&mut faults);
+    let settings = faults.end(settings)?;
+    core_config::init_logging(&settings.app);
+    let stop = CancellationToken::new();
+    shutdown::on_signal(stop.clone());
+
+    let api = listen(settings.host, settings.port, "--port", "UPFLOW_PORT")?;
+    let s3 = listen(settings.host, settings.s3_port, "--s3-port", "UPFLOW_S3_PORT")?;
+    let address = api.local_addr()?;
+    let foundation = Foundation::start(&settings.data_dir, s3, settings.limits.clone()).await?;
+    let worker = upflow_worker::run(foundation.ctx.clone(), settings.worker, stop.clone());
+    let serve = upflow_api::serve(foundation.ctx.clone(), api, stop.clone());
+    println!("{}", greeting(address, foundation.s3, &settings.data_dir));
+    // Whichever ends first ends the other.
+    let serve = async {
+        let served = serve.await;
+        stop.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serve, worker);
+    foundation.stop().await;
+    println!("UpFlow has stopped.");
+    Ok(served?)
+}
+
+fn greeting(api: SocketAddr, s3: SocketAddr, data: &std::path::Path) -> String {
+    let command = std::env::args().next().unwrap_or_else(|| "upflow".to_owned());
+    format!(
+        "UpFlow {version} is running; its data is in {data}.\n\n  \
+         Demo         http://{api}/\n  \
+         Swagger UI   http://{api}/docs\n  \
+         Upload       {command} upload FILE --server http://{api}\n  \
+         S3           http://{s3}/{BUCKET}\n\n\
+         It is open, without keys, to this machine alone.\n\
+         Ctrl-C stops it; the next start goes on where it was.",
+        version = env!("CARGO_PKG_VERSION"),
+        data = data.display(),
+    )
+}

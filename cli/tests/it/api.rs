@@ -1,0 +1,450 @@
+//! The HTTP contract: what is refused, with which code, and that nothing is stored then.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::client::{KIB, crc64, noise};
+use crate::harness::{Options, Stack, Suite, eventually};
+use crate::suite;
+
+pub const SUITE: Suite = suite! { "api":
+    an_unsafe_filename_is_refused_and_nothing_is_stored,
+    every_fault_of_an_init_is_told_at_once_with_its_place,
+    bodies_that_are_no_json_of_ours_are_refused_with_a_problem,
+    paths_and_methods_that_are_not_ours_get_a_problem,
+    a_chunk_that_was_not_sent_is_not_confirmed,
+    a_chunk_of_another_size_is_not_confirmed,
+    a_chunk_with_another_checksum_is_not_confirmed,
+    indexes_out_of_range_are_refused,
+    an_unknown_upload_is_a_404_everywhere,
+    an_ended_upload_takes_nothing_more,
+    an_upload_being_assembled_takes_only_what_it_has,
+    an_upload_past_its_life_is_expired_even_before_the_janitor_comes,
+    an_expired_upload_leaves_nothing_in_the_bucket,
+    touching_an_upload_makes_it_live_longer,
+    lists_come_newest_first_in_pages_and_by_status,
+    waiting_for_a_status_answers_as_soon_as_it_is_there,
+    a_download_before_the_end_is_refused,
+    the_spec_the_docs_and_the_demo_are_served,
+    a_whole_batch_may_be_presigned_and_confirmed,
+};
+
+async fn nothing_is_stored(stack: &Stack) {
+    let uploads = stack.get("/uploads").await.expect(200);
+    assert_eq!(uploads["uploads"], json!([]));
+}
+
+async fn an_unsafe_filename_is_refused_and_nothing_is_stored(stack: Stack) {
+    let long = "x".repeat(256);
+    let names = [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../a",
+        "a\\b",
+        "a\u{0}b",
+        "a\nb",
+        "a\u{7f}",
+        " a",
+        "a\u{202e}b",
+        &long,
+    ];
+    for name in names {
+        let answer = stack.post("/uploads/init", json!({ "filename": name, "file_size": 1 })).await;
+        let problem = answer.expect_problem(422, "invalid_request");
+        assert_eq!(problem["errors"][0]["pointer"], "/filename", "{name:?}");
+    }
+    nothing_is_stored(&stack).await;
+}
+
+async fn every_fault_of_an_init_is_told_at_once_with_its_place(stack: Stack) {
+    let body = json!({
+        "filename": "a/b", "file_size": -1, "content_type": "nonsense", "checksum": "?",
+        "metadata": { "a": "x".repeat(5_000) },
+    });
+    let problem = stack.post("/uploads/init", body).await.expect_problem(422, "invalid_request");
+    let pointers: Vec<&str> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["pointer"].as_str().unwrap())
+        .collect();
+    assert_eq!(pointers, ["/filename", "/file_size", "/content_type", "/checksum", "/metadata"]);
+
+    let init = |body: Value| stack.post("/uploads/init", body);
+    for (body, pointer) in [
+        (json!({ "filename": "a" }), "/file_size"),
+        (json!({ "filename": "a", "file_size": "1" }), "/file_size"),
+        (json!({ "filename": "a", "file_size": 1, "chunk_size": 1 }), "/chunk_size"),
+        (
+            json!({ "filename": "a", "file_size": 1_000_000_000_000_i64, "chunk_size": 65536 }),
+            "/chunk_size",
+        ),
+        (
+            json!({ "filename": "a", "file_size": 1, "checksum_algorithm": "md5" }),
+            "/checksum_algorithm",
+        ),
+        (json!({ "filename": "a", "file_size": 1, "chunks": [{}] }), "/chunks/0/chunk_index"),
+        (
+            json!({ "filename": "a", "file_size": 1, "chunks": [{ "chunk_index": 0, "checksum": "x" }] }),
+            "/chunks/0/checksum",
+        ),
+    ] {
+        let problem = init(body.clone()).await.expect_problem(422, "invalid_request");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+    }
+    init(json!({ "filename": "a", "file_size": 1, "chunks": [{ "chunk_index": 1 }] }))
+        .await
+        .expect_problem(422, "chunk_index_out_of_range");
+    nothing_is_stored(&stack).await;
+}
+
+async fn bodies_that_are_no_json_of_ours_are_refused_with_a_problem(stack: Stack) {
+    let send = |content_type: Option<&'static str>, body: Vec<u8>| {
+        let mut request = stack.http().post(stack.url("/uploads/init")).body(body);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            (status, answer.json::<Value>().await.unwrap()["code"].as_str().unwrap().to_owned())
+        }
+    };
+    let json = Some("application/json");
+    let good = br#"{"filename":"a","file_size":1}"#.to_vec();
+    assert_eq!(send(json, b"{".to_vec()).await, (400, "malformed_json".into()));
+    assert_eq!(send(json, Vec::new()).await, (400, "malformed_json".into()));
+    assert_eq!(send(json, b"\xff\xfe".to_vec()).await, (400, "malformed_json".into()));
+    assert_eq!(send(json, b"[]".to_vec()).await, (422, "invalid_request".into()));
+    assert_eq!(send(None, good.clone()).await, (415, "unsupported_media_type".into()));
+    assert_eq!(send(Some("text/plain"), good).await, (415, "unsupported_media_type".into()));
+    let large = format!(r#"{{"filename":"{}","file_size":1}}"#, "x".repeat(2 * 1024 * KIB));
+    assert_eq!(send(json, large.into_bytes()).await, (413, "body_too_large".into()));
+    nothing_is_stored(&stack).await;
+}
+
+async fn paths_and_methods_that_are_not_ours_get_a_problem(stack: Stack) {
+    stack.get("/nowhere").await.expect_problem(404, "not_found");
+    stack.get("/static/nowhere.js").await.expect_problem(404, "not_found");
+    stack.call(Method::DELETE, "/uploads").await.expect_problem(405, "method_not_allowed");
+    stack.get("/uploads?limit=0").await.expect_problem(422, "invalid_request");
+    stack.get("/uploads?limit=x").await.expect_problem(422, "invalid_request");
+    stack.get("/uploads?status=done").await.expect_problem(422, "invalid_request");
+    stack.get("/uploads?cursor=x").await.expect_problem(422, "invalid_request");
+    let answer = stack.get("/stats").await;
+    assert!(answer.headers.contains_key("x-request-id"));
+    answer.expect(200);
+}
+
+async fn a_chunk_that_was_not_sent_is_not_confirmed(stack: Stack) {
+    let upload = stack.plan("a", &noise(10), 64 * KIB).await;
+    upload.confirm(0).await.expect_problem(409, "chunk_missing");
+    assert_eq!(upload.status().await, "initialized");
+    assert_eq!(upload.get().await["uploaded_chunks"], json!([]));
+}
+
+async fn a_chunk_of_another_size_is_not_confirmed(stack: Stack) {
+    let bytes = noise(2 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    // Its URL takes no other size; somebody with the keys of the bucket could.
+    let presigned = upload.presign(0, None).await;
+    assert_ne!(upload.put(&presigned, bytes.slice(..100)).await, 200);
+    let other = stack.plan("b", &noise(100), 64 * KIB).await;
+    let signed = stack.ctx().storage.signer(upflow_core::db::now()).await.unwrap();
+    let key = upflow_core::storage::ObjectKey::Chunk { upload_id: upload.id, index: 0 };
+    let life = Duration::from_secs(60);
+    let put =
+        signed.put_chunk(&key, 100, None, life, chrono::DateTime::<chrono::Utc>::MAX_UTC).unwrap();
+    let sent = stack.http().put(put.url).body(noise(100)).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    drop(other);
+    upload.confirm(0).await.expect_problem(409, "chunk_size_mismatch");
+    assert_eq!(upload.get().await["uploaded_chunks"], json!([]));
+}
+
+async fn a_chunk_with_another_checksum_is_not_confirmed(stack: Stack) {
+    let bytes = noise(64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    // Sent as it was declared first, then declared anew.
+    upload.send(&bytes, 0).await;
+    upload.presign(0, Some(crc64(b"other bytes"))).await;
+    upload.confirm(0).await.expect_problem(409, "chunk_checksum_mismatch");
+    let path = upload.path("/chunks/confirm");
+    let answer = stack.post(&path, json!({ "chunks": [0] })).await.expect(200);
+    assert_eq!(answer["rejected"][0]["code"], "chunk_checksum_mismatch");
+    assert_eq!(upload.get().await["uploaded_chunks"], json!([]));
+    upload.complete().await.expect_problem(409, "upload_incomplete");
+}
+
+async fn indexes_out_of_range_are_refused(stack: Stack) {
+    let upload = stack.plan("a", &noise(3 * 64 * KIB), 64 * KIB).await;
+    for index in ["3", "-1", "99999999999", "x"] {
+        let path = upload.path(&format!("/chunks/{index}"));
+        stack.call(Method::PUT, &path).await.expect_problem(422, "chunk_index_out_of_range");
+    }
+    let presign = upload.path("/chunks/presign");
+    let confirm = upload.path("/chunks/confirm");
+    let one = |index: i32| json!({ "chunks": [{ "chunk_index": index }] });
+    stack.post(&presign, one(3)).await.expect_problem(422, "chunk_index_out_of_range");
+    stack.post(&presign, one(-1)).await.expect_problem(422, "chunk_index_out_of_range");
+    stack.post(&presign, json!({ "chunks": [] })).await.expect_problem(422, "invalid_request");
+    let many: Vec<Value> = (0..1_001).map(|_| json!({ "chunk_index": 0 })).collect();
+    stack.post(&presign, json!({ "chunks": many })).await.expect_problem(422, "invalid_request");
+    stack
+        .post(&confirm, json!({ "chunks": [3] }))
+        .await
+        .expect_problem(422, "chunk_index_out_of_range");
+    stack.post(&confirm, json!({ "chunks": [0, 0] })).await.expect_problem(422, "invalid_request");
+    stack.post(&confirm, json!({ "chunks": [] })).await.expect_problem(422, "invalid_request");
+    assert_eq!(upload.status().await, "initialized");
+}
+
+/// Every call on one upload.
+async fn all_calls(stack: &Stack, id: &str) -> Vec<(String, crate::client::Answer)> {
+    let chunks = json!({ "chunks": [{ "chunk_index": 0 }] });
+    let calls = [
+        (Method::POST, "/chunks/presign", Some(chunks)),
+        (Method::PUT, "/chunks/0", None),
+        (Method::POST, "/chunks/confirm", Some(json!({ "chunks": [0] }))),
+        (Method::POST, "/reconcile", None),
+        (Method::POST, "/complete", None),
+        (Method::DELETE, "", None),
+        (Method::GET, "/download", None),
+        (Method::GET, "", None),
+        (Method::GET, "/events", None),
+        (Method::POST, "/requeue", None),
+    ];
+    let mut answers = Vec::new();
+    for (method, rest, body) in calls {
+        let name = format!("{method} {rest}");
+        let path = format!("/uploads/{id}{rest}");
+        answers.push((name, stack.try_call(method, &path, body).await.unwrap()));
+    }
+    answers
+}
+
+async fn an_unknown_upload_is_a_404_everywhere(stack: Stack) {
+    for id in [Uuid::new_v4().to_string(), "not-an-id".to_owned()] {
+        for (_, answer) in all_calls(&stack, &id).await {
+            answer.expect_problem(404, "upload_not_found");
+        }
+    }
+}
+
+async fn an_ended_upload_takes_nothing_more(stack: Stack) {
+    let bytes = noise(10);
+    let aborted = stack.plan("a", &bytes, 64 * KIB).await;
+    aborted.send_and_confirm(&bytes, [0]).await;
+    stack.call(Method::DELETE, &aborted.path("")).await.expect(200);
+    let completed = stack.plan("c", &bytes, 64 * KIB).await;
+    completed.send_all(&bytes).await;
+    completed.complete_and_wait().await;
+
+    for (id, status) in [(aborted.id, "aborted"), (completed.id, "completed")] {
+        for (call, answer) in all_calls(&stack, &id.to_string()).await {
+            let fine = match call.as_str() {
+                "GET " | "GET /events" | "POST /requeue" => true,
+                // What has been done is answered as done.
+                "DELETE " => status == "aborted",
+                "POST /complete" | "GET /download" => status == "completed",
+                _ => false,
+            };
+            if fine {
+                assert_eq!(answer.status, 200, "{call} {status}");
+            } else {
+                answer.expect_problem(409, &format!("upload_{status}"));
+            }
+        }
+        let upload = stack.get(&format!("/uploads/{id}")).await.expect(200);
+        assert_eq!(upload["status"], status);
+    }
+    aborted.assert_nothing_left().await;
+    completed.assert_whole(&bytes).await;
+}
+
+async fn an_upload_being_assembled_takes_only_what_it_has(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(2 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    upload.send_all(&bytes).await;
+    upload.complete().await.expect(202);
+    let again = upload.confirm(1).await.expect(200);
+    assert_eq!(again["uploaded_chunks_count"], 2);
+    assert_eq!(again["status"], "pending_assembly");
+    let path = upload.path("/chunks/confirm");
+    stack.post(&path, json!({ "chunks": [0, 1] })).await.expect(200);
+    let presign = json!({ "chunks": [{ "chunk_index": 0 }] });
+    let answer = stack.post(&upload.path("/chunks/presign"), presign).await;
+    answer.expect_problem(409, "upload_assembling");
+    let answer = stack.call(Method::POST, &upload.path("/reconcile")).await;
+    answer.expect_problem(409, "upload_assembling");
+    upload.complete().await.expect(202);
+    stack.start_worker();
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+}
+
+fn short_lived(seconds: u64) -> Options {
+    let mut options = Options::default();
+    options.limits.upload_life = Duration::from_secs(seconds);
+    options.limits.url_life = Duration::from_secs(seconds);
+    options
+}
+
+async fn an_upload_past_its_life_is_expired_even_before_the_janitor_comes(stack: Stack) {
+    let stack = stack.sibling(short_lived(2)).await;
+    stack.stop_workers().await;
+    let bytes = noise(10);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    let presigned = upload.presign(0, None).await;
+    assert!(presigned["expires_in"].as_i64().unwrap() <= 2);
+    assert_eq!(upload.put(&presigned, bytes).await, 200);
+    eventually("the upload has expired", || async {
+        (upload.status().await == "expired").then_some(())
+    })
+    .await;
+    upload.confirm(0).await.expect_problem(409, "upload_expired");
+    upload.complete().await.expect_problem(409, "upload_expired");
+    let listed = stack.get("/uploads?status=expired").await.expect(200);
+    assert_eq!(listed["uploads"][0]["upload_id"], upload.id.to_string());
+    let listed = stack.get("/uploads?status=initialized").await.expect(200);
+    assert_eq!(listed["uploads"], json!([]));
+}
+
+async fn an_expired_upload_leaves_nothing_in_the_bucket(stack: Stack) {
+    let stack = stack.sibling(short_lived(2)).await;
+    let bytes = noise(2 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    upload.send(&bytes, 0).await;
+    eventually("the janitor has been by", || async {
+        upload.events().await.contains(&"expired".to_owned()).then_some(())
+    })
+    .await;
+    upload.assert_nothing_left().await;
+}
+
+async fn touching_an_upload_makes_it_live_longer(stack: Stack) {
+    let stack = stack.sibling(short_lived(3)).await;
+    let bytes = noise(64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    let end = |body: &Value| body["expires_at"].as_str().unwrap().to_owned();
+    let first = end(&upload.body);
+    upload.send(&bytes, 0).await;
+    let second = end(&upload.get().await);
+    assert!(second > first, "presign slides {first} to {second}");
+    // Past the first end, alive by the second.
+    eventually("the first end has passed", || async {
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        (now > first).then_some(())
+    })
+    .await;
+    upload.confirm(0).await.expect(200);
+    assert!(end(&upload.get().await) > second);
+    upload.complete_and_wait().await;
+}
+
+async fn lists_come_newest_first_in_pages_and_by_status(stack: Stack) {
+    let mut ids = Vec::new();
+    for i in 0..5 {
+        let upload = stack.init(json!({ "filename": format!("{i}"), "file_size": 0 })).await;
+        ids.push(upload.id.to_string());
+    }
+    ids.reverse();
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = stack.get(&format!("/uploads?limit=2{cursor}")).await.expect(200);
+        for upload in page["uploads"].as_array().unwrap() {
+            assert!(upload.get("uploaded_chunks").is_none());
+            seen.push(upload["upload_id"].as_str().unwrap().to_owned());
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    // Those of one millisecond come in any order, but each comes once.
+    let sorted = |mut ids: Vec<String>| {
+        ids.sort();
+        ids
+    };
+    assert_eq!(sorted(seen.clone()), sorted(ids));
+    stack.call(Method::DELETE, &format!("/uploads/{}", seen[0])).await.expect(200);
+    let page = stack.get("/uploads?status=aborted").await.expect(200);
+    assert_eq!(page["uploads"].as_array().unwrap().len(), 1);
+    let stats = stack.get("/stats").await.expect(200);
+    let count = |status: &str| {
+        let rows = stats["statuses"].as_array().unwrap();
+        rows.iter().find(|row| row["status"] == status).map(|row| row["uploads"].as_i64().unwrap())
+    };
+    assert_eq!((count("initialized"), count("aborted")), (Some(4), Some(1)));
+}
+
+async fn waiting_for_a_status_answers_as_soon_as_it_is_there(stack: Stack) {
+    let upload = stack.plan("a", &noise(0), 64 * KIB).await;
+    let path = upload.path("?wait_for=completed&timeout_seconds=0");
+    assert_eq!(stack.get(&path).await.expect(200)["status"], "initialized");
+    let path = upload.path("?wait_for=completed&timeout_seconds=60");
+    let (waited, ()) = tokio::join!(stack.get(&path), async {
+        upload.complete().await.expect(202);
+    });
+    assert_eq!(waited.expect(200)["status"], "completed");
+    // An end that is not the one waited for is an answer too.
+    let aborted = stack.plan("b", &noise(1), 64 * KIB).await;
+    stack.call(Method::DELETE, &aborted.path("")).await.expect(200);
+    let path = aborted.path("?wait_for=completed&timeout_seconds=60");
+    assert_eq!(stack.get(&path).await.expect(200)["status"], "aborted");
+    let path = aborted.path("?wait_for=completed&timeout_seconds=61");
+    stack.get(&path).await.expect_problem(422, "invalid_request");
+}
+
+async fn a_download_before_the_end_is_refused(stack: Stack) {
+    let upload = stack.plan("a", &noise(1), 64 * KIB).await;
+    let answer = stack.get(&upload.path("/download")).await;
+    answer.expect_problem(409, "upload_not_completed");
+}
+
+async fn the_spec_the_docs_and_the_demo_are_served(stack: Stack) {
+    for (path, kind, text) in [
+        ("/openapi.yaml", "application/yaml", "init_upload"),
+        ("/openapi.json", "application/json", ""),
+        ("/docs", "text/html", "swagger"),
+        ("/static/index.html", "text/html", "UpFlow"),
+        ("/", "text/html", "UpFlow"),
+        ("/health/live", "application/json", ""),
+    ] {
+        let answer = stack.get(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        let found = answer.headers["content-type"].to_str().unwrap();
+        assert!(found.starts_with(kind), "{path}: {found}");
+        assert!(answer.body.to_string().contains(text), "{path}");
+    }
+    let spec = stack.get("/openapi.json").await.body;
+    for operation in ["/uploads/init", "/uploads/{upload_id}/chunks/presign", "/stats"] {
+        assert!(spec["paths"][operation].is_object(), "{operation}");
+    }
+    let ready = stack.get("/health/ready").await.expect(200);
+    assert_eq!(ready["database"], "ok");
+}
+
+async fn a_whole_batch_may_be_presigned_and_confirmed(stack: Stack) {
+    let upload = stack
+        .init(json!({ "filename": "big", "file_size": 2_000 * 64 * KIB, "chunk_size": 64 * KIB }))
+        .await;
+    let chunks: Vec<Value> = (0..1_000)
+        .map(|index| json!({ "chunk_index": index, "checksum": "AAAAAAAAAAA=" }))
+        .collect();
+    let path = upload.path("/chunks/presign");
+    let answer = stack.post(&path, json!({ "chunks": chunks })).await.expect(200);
+    assert_eq!(answer["chunks"].as_array().unwrap().len(), 1_000);
+    let indexes: Vec<i32> = (0..1_000).collect();
+    let path = upload.path("/chunks/confirm");
+    let answer = stack.post(&path, json!({ "chunks": indexes })).await.expect(200);
+    assert_eq!(answer["rejected"].as_array().unwrap().len(), 1_000);
+    assert_eq!(answer["confirmed"], json!([]));
+}

@@ -1,0 +1,157 @@
+//! The production set for one test: a database of its own, a stream of its own, a key prefix of its own,
+//! on the servers that the environment names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use upflow_core::config::{
+    DatabaseSettings, QueueSettings, StaticCredentials, StorageArgs, StorageSettings,
+};
+use upflow_core::queue::Queue;
+use upflow_core::storage::Storage;
+use upflow_core::{Context, db};
+use url::Url;
+use uuid::Uuid;
+
+use crate::gate::Gate;
+use crate::harness::Options;
+
+/// The servers, as `scripts/test` exports them.
+pub struct Services {
+    pub database: Url,
+    pub redis: Url,
+    pub s3: Url,
+    pub region: String,
+    pub bucket: String,
+    pub credentials: StaticCredentials,
+}
+
+/// `None` where a service is not named.
+pub fn services() -> Option<Services> {
+    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let url = |name: &str| get(name).map(|url| Url::parse(&url).expect(name));
+    Some(Services {
+        database: url("TEST_DATABASE_URL")?,
+        redis: url("TEST_REDIS_URL")?,
+        s3: url("TEST_S3_ENDPOINT")?,
+        region: get("TEST_S3_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
+        bucket: get("TEST_S3_BUCKET").unwrap_or_else(|| "upflow".to_owned()),
+        credentials: StaticCredentials {
+            access_key: get("TEST_S3_ACCESS_KEY_ID")?,
+            secret_key: get("TEST_S3_SECRET_ACCESS_KEY")?,
+        },
+    })
+}
+
+pub struct Production {
+    pub ctx: Context,
+    pub database: DatabaseSettings,
+    pub queue: QueueSettings,
+    pub storage: StorageSettings,
+    pub gates: Option<Gates>,
+    admin: DatabaseConnection,
+    name: String,
+}
+
+/// What stands before each server.
+#[derive(Clone)]
+pub struct Gates {
+    pub database: Gate,
+    pub redis: Gate,
+    pub s3: Gate,
+}
+
+impl Production {
+    /// `own_bucket`: the bucket of the environment instead of the server on loopback.
+    pub async fn start(own_bucket: bool, options: &Options) -> Self {
+        let name = format!("upflow_test_{}", Uuid::new_v4().simple());
+        let (mut database, mut redis) = (required("TEST_DATABASE_URL"), required("TEST_REDIS_URL"));
+        let admin = Database::connect(database.as_str()).await.expect("TEST_DATABASE_URL");
+        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+        database.set_path(&name);
+        let mut storage = if own_bucket { bucket_of_the_environment() } else { on_loopback() };
+        storage.key_prefix = format!("{}{name}/", storage.key_prefix);
+
+        let mut gates = None;
+        if options.gated {
+            let s3 = storage.endpoint.clone().expect("an S3 on loopback");
+            let made = Gates {
+                database: Gate::before(&database).await,
+                redis: Gate::before(&redis).await,
+                s3: Gate::before(&s3).await,
+            };
+            database = made.database.url(&database);
+            redis = made.redis.url(&redis);
+            storage.endpoint = Some(made.s3.url(&s3));
+            gates = Some(made);
+        }
+        let database = DatabaseSettings {
+            url: database.to_string(),
+            max_connections: 10,
+            timeout: Duration::from_secs(5),
+        };
+        let queue = QueueSettings { url: redis.to_string(), stream: name.clone() };
+        let db = db::connect(&database).await.unwrap();
+        upflow_migration::up(&db).await.unwrap();
+        let ctx = Context {
+            db,
+            storage: Storage::connect(&storage).await,
+            queue: Queue::redis(&queue).await.unwrap(),
+            limits: Arc::new(options.limits.clone()),
+        };
+        Self { ctx, database, queue, storage, gates, admin, name }
+    }
+
+    pub async fn tear_down(self) {
+        if let Some(gates) = &self.gates {
+            gates.s3.open();
+        }
+        // Everything under the prefix of this test.
+        self.ctx.storage.delete_all("").await.unwrap();
+        for (key, id) in self.ctx.storage.list_multiparts("").await.unwrap_or_default() {
+            panic!("a multipart upload was left: {key} {id}");
+        }
+        self.ctx.db.clone().close().await.unwrap();
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        self.admin.execute_unprepared(&drop).await.unwrap();
+        self.admin.close().await.unwrap();
+        let redis = crate::worker::redis(&self.queue).await;
+        let _: () = fred::interfaces::KeysInterface::del(&redis, &self.queue.stream).await.unwrap();
+    }
+}
+
+fn required(name: &str) -> Url {
+    let value =
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use scripts/test"));
+    Url::parse(&value).expect(name)
+}
+
+fn on_loopback() -> StorageSettings {
+    let services = services().expect("TEST_S3_… are not set: use scripts/test");
+    StorageSettings {
+        region: services.region,
+        bucket: services.bucket,
+        endpoint: Some(services.s3.clone()),
+        public_endpoint: Some(services.s3),
+        path_style: true,
+        key_prefix: String::new(),
+        chunk_tag: None,
+        timeout: Duration::from_secs(10),
+        credentials: Some(services.credentials),
+    }
+}
+
+/// As `upflow-api` itself reads it.
+fn bucket_of_the_environment() -> StorageSettings {
+    use clap::{Args, FromArgMatches};
+    let command = StorageArgs::augment_args(clap::Command::new("upflow"));
+    let matches = command.get_matches_from(["upflow"]);
+    let args = StorageArgs::from_arg_matches(&matches).unwrap();
+    let mut faults = upflow_core::config::Faults::default();
+    let settings = args.check(&mut faults);
+    let mut settings = faults.end(settings).unwrap_or_else(|error| panic!("{error}"));
+    let prefix = std::env::var("TEST_S3_PREFIX").unwrap_or_default();
+    settings.key_prefix = format!("{}{prefix}/", settings.key_prefix);
+    settings
+}

@@ -1,0 +1,276 @@
+//! Workers: several at once, killed in the middle, with lost and doubled messages, and what they find
+//! when somebody has been at the bucket.
+
+use std::time::Duration;
+
+use fred::interfaces::{ClientLike, KeysInterface, StreamsInterface};
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+use upflow_core::config::QueueSettings;
+use upflow_core::queue::Job;
+use upflow_core::storage::{ObjectKey, chunks};
+
+use crate::client::{KIB, MIB, Upload, noise};
+use crate::harness::{Options, Stack, Suite, eventually};
+use crate::suite;
+
+pub const SUITE: Suite = suite! { "worker":
+    several_workers_share_many_uploads_and_finish_each_once,
+    a_job_announced_many_times_is_done_once,
+    a_worker_killed_in_the_middle_is_replaced_and_the_file_is_whole,
+    a_chunk_deleted_after_its_confirm_sends_the_upload_back,
+    a_chunk_overwritten_after_its_confirm_is_never_in_the_file,
+    an_aborted_upload_leaves_nothing_whatever_was_sent,
+    a_multipart_upload_that_vanished_is_made_again,
+    rows_past_their_retention_go_and_the_file_stays,
+};
+
+/// With the stream of the production set.
+pub const REDIS: Suite = suite! { "redis":
+    redis_emptied_between_complete_and_assembly_loses_nothing,
+    the_stream_holds_nothing_once_the_work_is_done,
+    a_message_of_a_dead_consumer_is_taken_over,
+};
+
+pub async fn redis(settings: &QueueSettings) -> fred::clients::Client {
+    let config = fred::types::config::Config::from_url(&settings.url).unwrap();
+    let client = fred::types::Builder::from_config(config).build().unwrap();
+    client.init().await.unwrap();
+    client
+}
+
+async fn pending(stack: &Stack, bytes: &bytes::Bytes, chunk_size: usize) -> Upload {
+    let upload = stack.plan("file.bin", bytes, chunk_size).await;
+    upload.send_all(bytes).await;
+    upload.complete().await.expect(202);
+    upload
+}
+
+async fn several_workers_share_many_uploads_and_finish_each_once(stack: Stack) {
+    stack.start_worker();
+    stack.start_worker();
+    let bytes = noise(3 * 64 * KIB);
+    let uploads = join_all((0..12).map(|_| pending(&stack, &bytes, 64 * KIB))).await;
+    for upload in &uploads {
+        upload.wait_for("completed").await;
+        upload.assert_whole(&bytes).await;
+        let events = upload.events().await;
+        let finished = events.iter().filter(|event| *event == "assembly_finished");
+        assert_eq!(finished.count(), 1, "{events:?}");
+    }
+}
+
+async fn a_job_announced_many_times_is_done_once(stack: Stack) {
+    stack.start_worker();
+    stack.stop_workers().await;
+    let bytes = noise(11 * MIB);
+    let upload = pending(&stack, &bytes, 5 * MIB).await;
+    for _ in 0..20 {
+        stack.ctx().queue.push(Job { upload_id: upload.id }).await.unwrap();
+    }
+    stack.start_worker();
+    stack.start_worker();
+    upload.wait_for("completed").await;
+    for _ in 0..5 {
+        stack.call(Method::POST, &upload.path("/requeue")).await.expect(200);
+    }
+    upload.assert_whole(&bytes).await;
+    let events = upload.events().await;
+    assert_eq!(events.iter().filter(|event| *event == "assembly_finished").count(), 1);
+}
+
+async fn a_worker_killed_in_the_middle_is_replaced_and_the_file_is_whole(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(40 * MIB + 3);
+    let upload = stack.plan("killed.bin", &bytes, 5 * MIB).await;
+    upload.send_all(&bytes).await;
+    upload.complete().await.expect(202);
+    // At several moments of its work, from before the first copy on.
+    for delay in [0, 20, 60, 120] {
+        stack.start_worker();
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        stack.kill_workers().await;
+    }
+    stack.start_worker();
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+}
+
+async fn a_chunk_deleted_after_its_confirm_sends_the_upload_back(stack: Stack) {
+    for chunk_size in [64 * KIB, 5 * MIB] {
+        stack.stop_workers().await;
+        let bytes = noise(2 * chunk_size + 5);
+        let upload = pending(&stack, &bytes, chunk_size).await;
+        let key = ObjectKey::Chunk { upload_id: upload.id, index: 1 }.to_string();
+        stack.ctx().storage.delete_all(&key).await.unwrap();
+        stack.start_worker();
+        let back = upload.wait_for("uploading").await;
+        assert_eq!(back["failure"]["code"], "chunk_lost");
+        assert_eq!(back["failure"]["chunk_indexes"], json!([1]));
+        assert_eq!(back["uploaded_chunks"], json!([0, 2]));
+        upload.send_and_confirm(&bytes, [1]).await;
+        upload.complete_and_wait().await;
+        upload.assert_whole(&bytes).await;
+    }
+}
+
+async fn a_chunk_overwritten_after_its_confirm_is_never_in_the_file(stack: Stack) {
+    for chunk_size in [64 * KIB, 5 * MIB] {
+        stack.stop_workers().await;
+        let right = noise(2 * chunk_size);
+        let upload = stack.plan("file.bin", &right, chunk_size).await;
+        // A URL that is still alive, for other bytes of the same length.
+        let wrong: bytes::Bytes = vec![7; chunk_size].into();
+        let alive = upload.presign(0, Some(crate::client::crc64(&wrong))).await;
+        upload.send_all(&right).await;
+        upload.complete().await.expect(202);
+        assert_eq!(upload.put(&alive, wrong).await, 200);
+        stack.start_worker();
+        let back = upload.wait_for("uploading").await;
+        assert_eq!(back["failure"]["chunk_indexes"], json!([0]));
+        upload.send_and_confirm(&right, [0]).await;
+        upload.complete_and_wait().await;
+        upload.assert_whole(&right).await;
+    }
+}
+
+async fn an_aborted_upload_leaves_nothing_whatever_was_sent(stack: Stack) {
+    let bytes = noise(5 * 64 * KIB);
+    let upload = stack.plan("file.bin", &bytes, 64 * KIB).await;
+    upload.send_and_confirm(&bytes, 0..3).await;
+    upload.send(&bytes, 4).await;
+    let late = upload.presign(2, None).await;
+    stack.call(Method::DELETE, &upload.path("")).await.expect(200);
+    stack.call(Method::DELETE, &upload.path("")).await.expect(200);
+    upload.assert_nothing_left().await;
+    // A URL that is still alive makes a chunk again: it is not forgotten, for the row waits until the
+    // URL is dead.
+    assert_eq!(upload.put(&late, upload.cut(&bytes, 2)).await, 200);
+    let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+    assert!(row.chunks_deleted_at.is_none());
+    assert!(row.lease_until.is_some_and(|again| again > row.urls_expire_at));
+}
+
+async fn a_multipart_upload_that_vanished_is_made_again(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(30 * MIB);
+    let upload = pending(&stack, &bytes, 5 * MIB).await;
+    // A worker gets as far as to make one, and is killed; then somebody aborts it.
+    let multipart = loop {
+        stack.start_worker();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        stack.kill_workers().await;
+        let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+        if row.status != upflow_core::lifecycle::Status::PendingAssembly {
+            break None;
+        }
+        if let Some(multipart) = row.multipart_upload_id {
+            break Some(multipart);
+        }
+    };
+    if let Some(multipart) = multipart {
+        let filename = upflow_core::storage::Filename::parse("file.bin").unwrap();
+        let key = ObjectKey::Final { upload_id: upload.id, filename };
+        stack.ctx().storage.abort_multipart(&key, &multipart).await.unwrap();
+    }
+    stack.start_worker();
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+}
+
+async fn rows_past_their_retention_go_and_the_file_stays(stack: Stack) {
+    let mut options = Options::default();
+    options.limits.retention = Duration::from_secs(1);
+    let stack = stack.sibling(options).await;
+    let upload = stack.plan("empty", &noise(0), 64 * KIB).await;
+    upload.complete_and_wait().await;
+    let finals = upflow_core::storage::finals(upload.id);
+    eventually("the row is gone", || async {
+        (stack.get(&upload.path("")).await.status == 404).then_some(())
+    })
+    .await;
+    assert_eq!(stack.ctx().storage.list(&finals, None).await.unwrap().objects.len(), 1);
+}
+
+async fn redis_emptied_between_complete_and_assembly_loses_nothing(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(3 * 64 * KIB);
+    let upload = pending(&stack, &bytes, 64 * KIB).await;
+    let settings = stack.production(|production| production.queue.clone());
+    let redis = redis(&settings).await;
+    // Stream, group and message: what FLUSHALL leaves of this deployment's queue.
+    let deleted: i64 = redis.del(&settings.stream).await.unwrap();
+    assert_eq!(deleted, 1);
+    stack.start_worker();
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+
+    // And under the hands of a worker that waits for a message.
+    let deleted: i64 = redis.del(&settings.stream).await.unwrap();
+    assert_eq!(deleted, 1);
+    let upload = pending(&stack, &bytes, 64 * KIB).await;
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+}
+
+async fn the_stream_holds_nothing_once_the_work_is_done(stack: Stack) {
+    stack.start_worker();
+    let bytes = noise(64 * KIB);
+    let uploads = join_all((0..6).map(|_| pending(&stack, &bytes, 64 * KIB))).await;
+    for upload in uploads {
+        upload.wait_for("completed").await;
+        upload.assert_nothing_left().await;
+    }
+    let settings = stack.production(|production| production.queue.clone());
+    let redis = redis(&settings).await;
+    eventually("the stream is empty", || async {
+        let length: i64 = redis.xlen(&settings.stream).await.unwrap();
+        (length == 0).then_some(())
+    })
+    .await;
+    // Workers that end take their consumers with them.
+    stack.stop_workers().await;
+    let consumers: Vec<fred::types::Value> =
+        redis.xinfo_consumers(&settings.stream, "workers").await.unwrap();
+    assert!(consumers.is_empty(), "{consumers:?}");
+}
+
+async fn a_message_of_a_dead_consumer_is_taken_over(stack: Stack) {
+    stack.stop_workers().await;
+    let mut dead = stack.ctx().queue.consumer().await.unwrap();
+    let job = Job { upload_id: uuid::Uuid::new_v4() };
+    stack.ctx().queue.push(job).await.unwrap();
+    let taken = dead.next().await.unwrap().unwrap();
+    assert_eq!(taken.job, job);
+    // Young messages stay with their consumer.
+    let mut living = stack.ctx().queue.consumer().await.unwrap();
+    assert!(living.tidy().await.unwrap().is_empty());
+    // As after a minute of silence: XCLAIM can set the idle time.
+    let settings = stack.production(|production| production.queue.clone());
+    let redis = redis(&settings).await;
+    let entries: Vec<(String, std::collections::HashMap<String, String>)> =
+        redis.xrange_values(&settings.stream, "-", "+", None).await.unwrap();
+    let _: Vec<String> = redis
+        .xclaim(
+            &settings.stream,
+            "workers",
+            dead.name(),
+            0,
+            entries[0].0.as_str(),
+            Some(120_000),
+            None,
+            None,
+            false,
+            true,
+        )
+        .await
+        .unwrap();
+    let claimed = living.tidy().await.unwrap();
+    assert_eq!(claimed.iter().map(|delivery| delivery.job).collect::<Vec<_>>(), [job]);
+    claimed[0].done().await.unwrap();
+    let length: i64 = redis.xlen(&settings.stream).await.unwrap();
+    assert_eq!(length, 0);
+    let page = stack.ctx().storage.list(&chunks(job.upload_id), None).await.unwrap();
+    assert!(page.objects.is_empty());
+}

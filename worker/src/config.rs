@@ -1,0 +1,65 @@
+//! How the worker works.
+
+use std::time::Duration;
+
+use upflow_core::config::Faults;
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Worker")]
+pub struct WorkerArgs {
+    /// Uploads this worker assembles at once
+    #[arg(long, env = "UPFLOW_WORKER_JOBS", default_value = "4")]
+    pub worker_jobs: String,
+    /// Part copies of one upload that are under way at once
+    #[arg(long, env = "UPFLOW_COPIES", default_value = "16")]
+    pub copies: String,
+    /// MiB of memory for parts that are streamed (chunks below 5 MiB), in all
+    #[arg(long, env = "UPFLOW_STREAM_MEMORY_MIB", default_value = "64")]
+    pub stream_memory_mib: String,
+    /// How long a silent worker keeps an upload before another takes over
+    #[arg(long, env = "UPFLOW_LEASE", default_value = "60s")]
+    pub lease: String,
+    /// Attempts to assemble an upload before it has failed
+    #[arg(long, env = "UPFLOW_ATTEMPTS", default_value = "10")]
+    pub attempts: String,
+    /// How often the janitor looks round
+    #[arg(long, env = "UPFLOW_JANITOR_INTERVAL", default_value = "30s")]
+    pub janitor_interval: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    pub jobs: usize,
+    pub copies: usize,
+    /// Bytes.
+    pub stream_memory: usize,
+    pub lease: Duration,
+    pub attempts: i32,
+    pub janitor_interval: Duration,
+}
+
+impl WorkerArgs {
+    pub fn check(self, faults: &mut Faults) -> Option<WorkerSettings> {
+        let second = Duration::from_secs(1);
+        let jobs = faults.number("UPFLOW_WORKER_JOBS", &self.worker_jobs, 1..=1_000);
+        let copies = faults.number("UPFLOW_COPIES", &self.copies, 1..=1_000);
+        let memory: Option<usize> =
+            faults.number("UPFLOW_STREAM_MEMORY_MIB", &self.stream_memory_mib, 16..=65_536);
+        // Shorter than a few heartbeats and pauses of the database, leases would be lost all the time.
+        let lease = faults.duration("UPFLOW_LEASE", &self.lease, second..=3_600 * second);
+        let attempts = faults.number("UPFLOW_ATTEMPTS", &self.attempts, 1..=1_000);
+        let interval = faults.duration(
+            "UPFLOW_JANITOR_INTERVAL",
+            &self.janitor_interval,
+            second / 10..=3_600 * second,
+        );
+        Some(WorkerSettings {
+            jobs: jobs?,
+            copies: copies?,
+            stream_memory: memory? * 1024 * 1024,
+            lease: lease?,
+            attempts: attempts?,
+            janitor_interval: interval?,
+        })
+    }
+}
