@@ -71,8 +71,11 @@ fn endpoint(ctx: Context, shutdown: CancellationToken) -> impl Endpoint {
     let (yaml, json) = (service.spec_yaml(), service.spec());
     let docs = service.swagger_ui();
     let api = service.data(state.clone()).with(CatchPanic::new().with_handler(panicked));
-    // The API has the paths that the pages leave.
-    routes::pages::routes(state, yaml, json).nest("/docs", docs).nest("/", api).around(
+    let api = Arc::new(api);
+    routes::pages::routes(state, yaml, json)
+        .nest("/docs", docs)
+        .nest_no_strip("/uploads", api.clone())
+        .nest_no_strip("/stats", api).around(
         |endpoint, request| async move { Ok::<_, poem::Error>(answer(endpoint, request).await) },
     )
 }

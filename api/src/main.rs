@@ -1,11 +1,13 @@
 //! `upflow-api`: the HTTP API as a process of its own.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use upflow_api::config::{ApiArgs, listen};
 use upflow_core::Context;
 use upflow_core::config::{self, Faults, SharedArgs};
-use upflow_core::shutdown;
+use upflow_core::{program, shutdown};
 
 /// The HTTP API of UpFlow
 #[derive(Parser)]
@@ -28,7 +30,11 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    program::exit("upflow-api", run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     config::load_dotenv()?;
     let cli = Cli::parse();
     if let Some(Command::Openapi) = cli.command {

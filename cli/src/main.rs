@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use upflow::embedded::{self, EmbeddedArgs};
 use upflow::upload::{self, UploadArgs};
-use upflow_core::config;
+use upflow_core::{config, program};
 
 /// Resumable uploads straight to S3. Without a command: API, worker, database and an S3 server in one
 /// process, to try it and to develop against it
@@ -34,12 +34,6 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Upload(args)) => upload::run(args).await,
-        None => match embedded::run(cli.embedded).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("upflow: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        None => program::exit("upflow", embedded::run(cli.embedded).await),
     }
 }

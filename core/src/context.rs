@@ -18,15 +18,15 @@ pub struct Context {
 /// What could not be reached at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("the database (DATABASE_URL) cannot be used: {0}")]
+    #[error("the database (DATABASE_URL) cannot be used")]
     Database(#[source] DbErr),
     #[error(
-        "the database (DATABASE_URL) has no tables of UpFlow: run `upflow-migration up` first ({0})"
+        "the database (DATABASE_URL) has no tables of UpFlow: run `upflow-migration up` first "
     )]
     NotMigrated(#[source] DbErr),
-    #[error("Redis (REDIS_URL, or REDIS_HOST and REDIS_PORT) cannot be used: {0}")]
+    #[error("Redis (REDIS_URL, or REDIS_HOST and REDIS_PORT) cannot be used")]
     Queue(#[source] QueueError),
-    #[error("the bucket (AWS_S3_BUCKET, AWS_REGION, S3_ENDPOINT_URL) cannot be used: {0}")]
+    #[error("the bucket (AWS_S3_BUCKET, AWS_REGION, S3_ENDPOINT_URL) cannot be used")]
     Storage(#[source] StorageError),
 }
 

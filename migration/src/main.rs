@@ -1,9 +1,12 @@
 //! `upflow-migration up`: brings the database schema up to date.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sea_orm_migration::MigratorTrait as _;
 use upflow_core::config::{self, AppArgs, DatabaseArgs, Faults};
+use upflow_core::program;
 use upflow_migration::Migrator;
 
 /// Keeps the database schema of UpFlow up to date
@@ -27,7 +30,11 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    program::exit("upflow-migration", run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     config::load_dotenv()?;
     let cli = Cli::parse();
     let mut faults = Faults::default();

@@ -28,6 +28,7 @@ export class Chunks {
       );
     }
     this.file = file;
+    this.fileSize = file_size;
     this.chunkSize = chunk_size;
     this.total = total_chunks;
     /** A `ChunkState` for each chunk. */
@@ -81,6 +82,11 @@ export class Chunks {
   progress(index, bytes) {
     this.#moved += Math.max(0, bytes - (this.#inFlight.get(index) ?? 0));
     this.#inFlight.set(index, bytes);
+  }
+
+  /** How much of a chunk under way is out, 0 to 1. */
+  fraction(index) {
+    return (this.#inFlight.get(index) ?? 0) / this.length(index);
   }
 
   /** Bytes that have been sent, those of chunks under way too. */

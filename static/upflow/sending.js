@@ -43,7 +43,8 @@ export class Sending {
   #failures = 0;
   /** Ends the PUTs that are under way: for a pause, and at the end. */
   #puts = new AbortController();
-  #settle;
+  /** Set once it runs. */
+  #settle = null;
   #again = () => this.#pump();
 
   /**
@@ -86,6 +87,8 @@ export class Sending {
     if (this.#over) return;
     this.#over = true;
     this.#puts.abort();
+    const { chunks } = this.#job;
+    chunks.states.forEach((state, index) => state === ChunkState.sending && chunks.set(index, ChunkState.waiting));
     this.#job.signal.removeEventListener("abort", this.#settle.stop);
     settle();
   }
@@ -95,7 +98,7 @@ export class Sending {
   }
 
   #pump() {
-    if (this.#over) return;
+    if (this.#over || !this.#settle) return;
     if (!this.#paused) {
       this.#startPuts();
       this.#startPreparing();
@@ -130,10 +133,11 @@ export class Sending {
     };
     const { signal } = this.#puts;
     const answer = await put(item.presigned, chunks.slice(item.index), { signal, onSent });
-    // Before the connection goes on to somebody else: this upload may have ended meanwhile.
-    const taken = answer.status >= 200 && answer.status < 300;
-    chunks.set(item.index, taken ? ChunkState.sent : ChunkState.waiting);
     connections.release();
+    if (this.#over) return;
+    const taken = answer.status >= 200 && answer.status < 300;
+    if (taken) chunks.progress(item.index, chunks.length(item.index));
+    chunks.set(item.index, taken ? ChunkState.sent : ChunkState.waiting);
     if (taken) {
       this.#failures = 0;
       onAnswer();
@@ -277,8 +281,12 @@ function describe({ index, presigned }, status, code, message) {
     );
   }
   const said = [status, code, message].filter(Boolean).join(" ");
-  const known = isExpired(code, message) ? "urls_expired" : "storage_refused";
-  return new UpFlowError(known, `The storage at ${host} does not take chunk ${index}: ${said}.`, { status });
+  if (isExpired(code, message)) {
+    const detail = `The URL for chunk ${index} had expired (${said}). If this lasts, compare the clocks of the server and of ${host}.`;
+    return new UpFlowError("urls_expired", detail, { status });
+  }
+  const ours = isTransient(status) ? "" : " The server's S3 settings are to be looked at: endpoint, bucket, region, credentials.";
+  return new UpFlowError("storage_refused", `The storage at ${host} does not take chunk ${index}: ${said}.${ours}`, { status });
 }
 
 function changed() {

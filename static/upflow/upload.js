@@ -185,8 +185,8 @@ export class Upload {
         this.#enter("assembling");
         upload = await this.#complete();
       }
-      if (upload.status === "pending_assembly") upload = await this.#assembled();
-      if (upload.status === "uploading" || upload.status === "initialized") {
+      if (upload?.status === "pending_assembly") upload = await this.#assembled();
+      if (upload === null || upload.status === "uploading") {
         this.#enter("sending");
         upload = await this.#reconcile();
       } else if (upload.status !== "completed") {
@@ -265,12 +265,13 @@ export class Upload {
     this.#sending = null;
   }
 
+  /** `null` when chunks are missing. */
   async #complete() {
     for (;;) {
       try {
         return this.#take(await this.#api.complete(this.uploadId));
       } catch (error) {
-        if (error.code === "upload_incomplete") return this.#take(await this.#api.get(this.uploadId));
+        if (error.code === "upload_incomplete") return null;
         if (error.code !== "confirm_in_progress") throw error;
         await sleep((error.retryAfter || 1) * 1000, this.#stop.signal);
       }

@@ -1,10 +1,12 @@
 //! `upflow-worker`: the worker as a process of its own. Any number of them may run.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
 use upflow_core::config::{self, Faults, SharedArgs};
-use upflow_core::shutdown;
+use upflow_core::{program, shutdown};
 use upflow_worker::WorkerArgs;
 
 /// Assembles uploaded files and cleans up
@@ -18,7 +20,11 @@ struct Cli {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    program::exit("upflow-worker", run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     config::load_dotenv()?;
     let cli = Cli::parse();
     let mut faults = Faults::default();

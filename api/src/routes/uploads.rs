@@ -238,7 +238,11 @@ impl Uploads {
         let mut requested = rows::request_assembly(&ctx.db, upload_id, now()).await?;
         if let Requested::Incomplete(missing) = requested {
             let row = rows::find(&ctx.db, upload_id).await?;
-            let (rejected, left) = verify::confirm_missing(ctx, &row, &missing, now()).await?;
+            let (rejected, left) = match verify::confirm_missing(ctx, &row, &missing, now()).await {
+                // Another call has completed it meanwhile: the next look says so.
+                Err(Problem::Conflict(..)) => (Vec::new(), 0),
+                confirmed => confirmed?,
+            };
             if left > 0 {
                 let detail = format!("{left} more chunks are to be confirmed: call complete again");
                 return Err(Problem::new(Code::ConfirmInProgress, detail));

@@ -59,11 +59,11 @@ impl Foundation {
 }
 
 async fn database(path: &Path) -> anyhow::Result<db::Db> {
-    let text = path.to_str().context("the path of the data folder must be UTF-8")?;
-    // These would end the path in a URL.
-    let text = text.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    let absolute = std::path::absolute(path)?;
+    let url = url::Url::from_file_path(&absolute)
+        .map_err(|()| anyhow::anyhow!("{} cannot be written as a URL", absolute.display()))?;
     let settings = DatabaseSettings {
-        url: format!("sqlite://{text}"),
+        url: url.as_str().replacen("file:", "sqlite:", 1),
         max_connections: 8,
         timeout: Duration::from_secs(10),
     };

@@ -17,9 +17,15 @@ pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 
 pub fn http() -> reqwest::Client {
-    // An error means that another test was first.
+    // An error means that another test was first. Connections are not kept: a server that restarts would
+    // close them under the hands of the next request.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .timeout(Duration::from_secs(90))
+        .build()
+        .unwrap()
 }
 
 /// Bytes that are the same at every run and different everywhere.

@@ -294,10 +294,6 @@ impl Stack {
         &self.0.http
     }
 
-    pub fn backend(&self) -> Backend {
-        self.0.backend
-    }
-
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.0.address)
     }

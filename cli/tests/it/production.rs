@@ -17,10 +17,8 @@ use uuid::Uuid;
 use crate::gate::Gate;
 use crate::harness::Options;
 
-/// The servers, as `scripts/test` exports them.
-pub struct Services {
-    pub database: Url,
-    pub redis: Url,
+/// The S3 server, as `scripts/test` exports it.
+pub struct S3Service {
     pub s3: Url,
     pub region: String,
     pub bucket: String,
@@ -28,12 +26,12 @@ pub struct Services {
 }
 
 /// `None` where a service is not named.
-pub fn services() -> Option<Services> {
+pub fn services() -> Option<S3Service> {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    get("TEST_DATABASE_URL")?;
+    get("TEST_REDIS_URL")?;
     let url = |name: &str| get(name).map(|url| Url::parse(&url).expect(name));
-    Some(Services {
-        database: url("TEST_DATABASE_URL")?,
-        redis: url("TEST_REDIS_URL")?,
+    Some(S3Service {
         s3: url("TEST_S3_ENDPOINT")?,
         region: get("TEST_S3_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
         bucket: get("TEST_S3_BUCKET").unwrap_or_else(|| "upflow".to_owned()),

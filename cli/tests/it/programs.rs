@@ -69,7 +69,7 @@ impl Running {
     pub async fn says(&mut self, text: &str) -> String {
         let said = self.said.clone();
         let child = &mut self.child;
-        let mut look = || said.lock().unwrap().contains(text).then(|| said.lock().unwrap().clone());
+        let look = || Some(said.lock().unwrap().clone()).filter(|said| said.contains(text));
         loop {
             if let Some(said) = look() {
                 return said;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, TryInsertResult};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, TryInsertResult};
 use uuid::Uuid;
 
 use super::{Error, Upload, record};
@@ -46,44 +46,58 @@ pub async fn create(
     now: DateTime<Utc>,
     life: Duration,
 ) -> Result<Created, Error> {
-    let (key, hash) = new.idempotency.clone().unzip();
-    let row = session::ActiveModel {
-        upload_id: Set(new.upload_id),
-        filename: Set(new.filename),
-        file_size: Set(new.plan.file_size),
-        chunk_size: Set(new.plan.chunk_size),
-        total_chunks: Set(new.plan.total_chunks),
-        content_type: Set(new.content_type),
-        metadata: Set(new.metadata),
-        status: Set(Status::Initialized),
-        checksum_algorithm: Set(new.algorithm),
-        checksum: Set(new.checksum.map(|checksum| checksum.to_string())),
-        final_s3_key: Set(new.final_s3_key),
-        attempts: Set(0),
-        owner: Set(new.owner.clone()),
-        expires_at: Set(now + life),
+    let (idempotency_key, request_hash) = new.idempotency.unzip();
+    let upload = Upload {
+        upload_id: new.upload_id,
+        filename: new.filename,
+        file_size: new.plan.file_size,
+        chunk_size: new.plan.chunk_size,
+        total_chunks: new.plan.total_chunks,
+        content_type: new.content_type,
+        metadata: new.metadata,
+        status: Status::Initialized,
+        checksum_algorithm: new.algorithm,
+        checksum: new.checksum.map(|checksum| checksum.to_string()),
+        integrity_level: None,
+        integrity_value: None,
+        final_s3_key: new.final_s3_key,
+        multipart_upload_id: None,
+        assembly_id: None,
+        attempts: 0,
+        lease_id: None,
+        lease_until: None,
+        failure: None,
+        owner: new.owner,
+        expires_at: now + life,
         // Nothing is signed yet.
-        urls_expire_at: Set(now),
-        idempotency_key: Set(key.clone()),
-        request_hash: Set(hash.clone()),
-        created_at: Set(now),
-        updated_at: Set(now),
-        ..Default::default()
+        urls_expire_at: now,
+        chunks_deleted_at: None,
+        idempotency_key,
+        request_hash,
+        created_at: now,
+        updated_at: now,
     };
     let tx = db::begin(db).await?;
-    let insert = session::Entity::insert(row)
-        .on_conflict_do_nothing_on([session::Column::Owner, session::Column::IdempotencyKey]);
-    if let TryInsertResult::Inserted(upload) = insert.exec_with_returning(&tx).await? {
-        record(&tx, new.upload_id, "initialized", None, None, now).await?;
-        tx.commit().await.map_err(Error::from)?;
+    let row = session::ActiveModel::from(upload.clone()).reset_all();
+    let inserted = session::Entity::insert(row)
+        .on_conflict_do_nothing_on([session::Column::Owner, session::Column::IdempotencyKey])
+        .exec_without_returning(&tx)
+        .await?;
+    if matches!(inserted, TryInsertResult::Inserted(1..)) {
+        record(&tx, upload.upload_id, "initialized", None, None, now).await?;
+        tx.commit().await?;
         return Ok(Created::New(upload));
     }
     let before = session::Entity::find()
-        .filter(session::Column::Owner.eq(new.owner))
-        .filter(session::Column::IdempotencyKey.eq(key))
+        .filter(session::Column::Owner.eq(upload.owner))
+        .filter(session::Column::IdempotencyKey.eq(upload.idempotency_key))
         .one(&tx)
         .await?
         .ok_or(Error::NotFound)?;
     tx.commit().await?;
-    if before.request_hash == hash { Ok(Created::Replayed(before)) } else { Ok(Created::KeyReused) }
+    if before.request_hash == upload.request_hash {
+        Ok(Created::Replayed(before))
+    } else {
+        Ok(Created::KeyReused)
+    }
 }

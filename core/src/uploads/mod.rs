@@ -107,7 +107,7 @@ async fn apply(
     if update.exec(tx).await?.rows_affected != 1 {
         return Err(Error::Conflict(upload.status));
     }
-    if from != to || detail.is_some() {
+    if upload.status != to || detail.is_some() {
         record(tx, upload.upload_id, event.name(), Some((upload.status, to)), detail, now).await?;
     }
     Ok(to)

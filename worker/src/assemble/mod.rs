@@ -90,6 +90,11 @@ pub(crate) async fn run(
     let claimed = uploads::claim(db, id, lease, worker.settings.lease, now()).await?;
     let Some(upload) = claimed else { return Ok(None) };
     let lease = Lease::hold(worker, id, lease);
+    if upload.attempts > worker.settings.attempts {
+        // Workers were killed over it, or could not even say how it went.
+        let why = "no attempt came to an end".to_owned();
+        return try_again(worker, &upload, &lease, why, None).await;
+    }
     let ended = tokio::select! {
         ended = attempt(worker, &upload, lease.id) => ended,
         () = lease.lost.cancelled() => Err(Stopped::LeaseLost),
