@@ -109,3 +109,15 @@ async fn answer(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal(&"panic").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn openapi_yaml_is_what_the_code_says() {
+        let committed = include_str!("../../openapi.yaml");
+        assert!(
+            committed == super::openapi_yaml(),
+            "openapi.yaml is out of date: cargo run -p upflow-api -- openapi > openapi.yaml"
+        );
+    }
+}

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upflow_core::config::{DatabaseSettings, Limits, StaticCredentials, StorageSettings};
 use upflow_core::queue::Queue;
 use upflow_core::storage::Storage;
 use upflow_core::{Context, db};
 
-use super::{credentials, stock};
+use super::credentials;
+use super::s3::{Credentials, S3Server, S3Settings};
+use super::store::Store;
 
 pub const BUCKET: &str = "upflow";
 const REGION: &str = "us-east-1";
@@ -24,7 +25,7 @@ pub struct Foundation {
     /// Where clients reach the S3 server.
     pub s3: SocketAddr,
     stop: CancellationToken,
-    server: JoinHandle<()>,
+    server: S3Server,
 }
 
 impl Foundation {
@@ -35,8 +36,7 @@ impl Foundation {
         let s3 = listener.local_addr()?;
         let credentials = credentials::load_or_make(dir)?;
         let stop = CancellationToken::new();
-        let server = stock::serve(listener, &dir.join("s3"), BUCKET, &credentials, stop.clone())?;
-        let server = tokio::spawn(server);
+        let server = serve(&dir.join("s3"), listener, &credentials, stop.clone()).await?;
         let ctx = Context {
             db: database(&dir.join("upflow.db")).await?,
             storage: storage(s3, credentials).await?,
@@ -49,13 +49,35 @@ impl Foundation {
     /// Stops the S3 server and closes the database; API and worker must have ended.
     pub async fn stop(self) {
         self.stop.cancel();
-        if let Err(error) = self.server.await {
-            tracing::error!(%error, "the S3 server ended badly");
-        }
+        self.server.stopped().await;
         if let Err(error) = self.ctx.db.close().await {
             tracing::warn!(%error, "the database was not closed");
         }
     }
+}
+
+async fn serve(
+    dir: &Path,
+    listener: TcpListener,
+    credentials: &StaticCredentials,
+    stop: CancellationToken,
+) -> anyhow::Result<S3Server> {
+    let folder = dir.to_owned();
+    let store = tokio::task::spawn_blocking(move || Store::open(&folder))
+        .await?
+        .with_context(|| format!("the objects in {} cannot be opened", dir.display()))?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let settings = S3Settings {
+        credentials: Credentials {
+            access_key: credentials.access_key.clone(),
+            secret_key: credentials.secret_key.clone(),
+        },
+        region: REGION.to_owned(),
+        bucket: BUCKET.to_owned(),
+        any_origin: None,
+    };
+    Ok(S3Server::start(listener, store, settings, stop).await?)
 }
 
 async fn database(path: &Path) -> anyhow::Result<db::Db> {

@@ -4,7 +4,8 @@
 mod config;
 mod credentials;
 mod foundation;
-mod stock;
+pub mod s3;
+pub mod store;
 
 use std::net::SocketAddr;
 

@@ -330,22 +330,27 @@ async fn an_expired_upload_leaves_nothing_in_the_bucket(stack: Stack) {
 }
 
 async fn touching_an_upload_makes_it_live_longer(stack: Stack) {
-    let stack = stack.sibling(short_lived(3)).await;
+    let stack = stack.sibling(short_lived(8)).await;
     let bytes = noise(64 * KIB);
     let upload = stack.plan("a", &bytes, 64 * KIB).await;
     let end = |body: &Value| body["expires_at"].as_str().unwrap().to_owned();
+    let passed = |time: String| async move {
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        (now > time).then_some(())
+    };
     let first = end(&upload.body);
+    let created =
+        upload.body["created_at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>();
+    let half = created.unwrap() + Duration::from_secs(4);
+    let half = half.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    eventually("half of the life has passed", || passed(half.clone())).await;
     upload.send(&bytes, 0).await;
     let second = end(&upload.get().await);
     assert!(second > first, "presign slides {first} to {second}");
-    // Past the first end, alive by the second.
-    eventually("the first end has passed", || async {
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        (now > first).then_some(())
-    })
-    .await;
+    // Past the first end it lives on, by the second.
+    eventually("the first end has passed", || passed(first.clone())).await;
     upload.confirm(0).await.expect(200);
-    assert!(end(&upload.get().await) > second);
+    assert!(end(&upload.get().await) > second, "confirm slides it too");
     upload.complete_and_wait().await;
 }
 

@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::Faults;
 
-/// The libraries have little to say that matters to those who run the service.
-const DEFAULT_LOG: &str = "warn,upflow=info";
+/// The libraries have little to say that matters to those who run the service; s3s, of the local S3 server,
+/// takes every refusal for an error.
+const DEFAULT_LOG: &str = "warn,upflow=info,s3s=off";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Program")]

@@ -44,6 +44,19 @@ pub async fn claim(
     lease_life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
+    let pending = Condition::all().add(session::Column::Status.eq(Status::PendingAssembly));
+    take_lease(db, id, lease, lease_life, pending, now).await
+}
+
+/// Takes the lease of the upload where it fits `condition` and nobody holds one.
+pub(super) async fn take_lease(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    lease_life: Duration,
+    condition: Condition,
+    now: DateTime<Utc>,
+) -> Result<Option<Upload>, Error> {
     let rows = session::Entity::update_many()
         .set(session::ActiveModel {
             lease_id: Set(Some(lease)),
@@ -52,7 +65,7 @@ pub async fn claim(
         })
         .col_expr(session::Column::Attempts, Expr::col(session::Column::Attempts).add(1))
         .filter(session::Column::UploadId.eq(id))
-        .filter(session::Column::Status.eq(Status::PendingAssembly))
+        .filter(condition)
         .filter(unleased(now))
         .exec_with_returning(db)
         .await?;

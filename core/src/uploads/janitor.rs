@@ -10,7 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::assembly::unleased;
+use super::assembly::{take_lease, unleased};
 use super::{Error, Upload, apply, lock};
 use crate::db::{self, Db};
 use crate::entity::session;
@@ -84,18 +84,7 @@ pub async fn claim_cleanup(
     lease_life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
-    let rows = session::Entity::update_many()
-        .set(session::ActiveModel {
-            lease_id: Set(Some(lease)),
-            lease_until: Set(Some(now + lease_life)),
-            ..Default::default()
-        })
-        .filter(session::Column::UploadId.eq(id))
-        .filter(uncleaned())
-        .filter(unleased(now))
-        .exec_with_returning(db)
-        .await?;
-    Ok(rows.into_iter().next())
+    take_lease(db, id, lease, lease_life, uncleaned(), now).await
 }
 
 /// Ends a clean-up that left nothing behind. While a URL may still be alive and re-create a chunk, the
