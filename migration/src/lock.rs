@@ -9,7 +9,7 @@ use sea_orm_migration::sea_orm::{
 use crate::{Migrator, legacy};
 
 /// "upflow" in ASCII: what the lock is known by to PostgreSQL.
-const LOCK: i64 = 0x0075_7066_6c6f_77;
+const LOCK: i64 = 0x7570_666c_6f77;
 
 /// Brings the schema up to date. The connection's pool must allow two connections.
 pub async fn up(db: &DatabaseConnection) -> Result<(), DbErr> {

@@ -166,7 +166,7 @@ struct Inner {
 
 enum Ground {
     Embedded(Foundation),
-    Production(Production),
+    Production(Box<Production>),
 }
 
 struct Running {
@@ -194,7 +194,7 @@ impl Stack {
             }
             Backend::Production | Backend::Bucket => {
                 let ground = Production::start(backend == Backend::Bucket, &options).await;
-                (ground.ctx.clone(), Ground::Production(ground))
+                (ground.ctx.clone(), Ground::Production(Box::new(ground)))
             }
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

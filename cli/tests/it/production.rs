@@ -107,15 +107,14 @@ impl Production {
         }
         // Everything under the prefix of this test.
         self.ctx.storage.delete_all("").await.unwrap();
-        for (key, id) in self.ctx.storage.list_multiparts("").await.unwrap_or_default() {
-            panic!("a multipart upload was left: {key} {id}");
-        }
+        let left = self.ctx.storage.list_multiparts("").await.unwrap();
         self.ctx.db.clone().close().await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         self.admin.execute_unprepared(&drop).await.unwrap();
         self.admin.close().await.unwrap();
         let redis = crate::worker::redis(&self.queue).await;
         let _: () = fred::interfaces::KeysInterface::del(&redis, &self.queue.stream).await.unwrap();
+        assert!(left.is_empty(), "multipart uploads were left: {left:?}");
     }
 }
 

@@ -5,7 +5,9 @@ use bytes::BytesMut;
 use futures::stream::{self, StreamExt};
 use upflow_core::checksum::Hasher;
 use upflow_core::plan::Part;
-use upflow_core::storage::{Multipart, NewMultipart, ObjectKey, UploadedPart, chunk_index, chunks};
+use upflow_core::storage::{
+    ErrorKind, Multipart, NewMultipart, ObjectKey, StorageError, UploadedPart, chunk_index, chunks,
+};
 use upflow_core::uploads::{self, CopiedPart};
 use uuid::Uuid;
 
@@ -152,10 +154,7 @@ impl Assembly<'_> {
         }
         whole.update(&buffer);
         let storage = &self.worker.ctx.storage;
-        storage
-            .put_part(to, part.number, buffer.freeze(), whole.finish())
-            .await
-            .map_err(|error| copy_error_of_put(error))
+        storage.put_part(to, part.number, buffer.freeze(), whole.finish()).await.map_err(put_error)
     }
 
     /// Appends a chunk, if it is still the one that was confirmed.
@@ -220,8 +219,7 @@ impl Assembly<'_> {
 }
 
 /// The source of a sent part is our memory: only the multipart upload can be gone.
-fn copy_error_of_put(error: upflow_core::storage::StorageError) -> Stopped {
-    use upflow_core::storage::ErrorKind;
+fn put_error(error: StorageError) -> Stopped {
     match error.kind {
         ErrorKind::NoSuchUpload | ErrorKind::NotFound => Stopped::MultipartGone(error.to_string()),
         _ => error.into(),
