@@ -12,7 +12,7 @@ use upflow_core::uploads::{self, Upload};
 use uuid::Uuid;
 
 use crate::lease::Lease;
-use crate::run::{JobError, Worker};
+use crate::worker::{JobError, Worker};
 
 /// A PUT that began just before its URL ended may land this much later.
 const STRAGGLER: Duration = Duration::from_secs(15 * 60);

@@ -10,7 +10,7 @@ use upflow_core::queue::Job;
 use upflow_core::uploads;
 
 use crate::cleanup;
-use crate::run::{JobError, Worker, pause};
+use crate::worker::{JobError, Worker};
 
 pub(crate) async fn run(worker: Arc<Worker>) {
     let mut broken = false;
@@ -23,14 +23,14 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             }
             Err(_) => {}
         }
-        pause(&worker, worker.settings.janitor_interval).await;
+        worker.pause(worker.settings.janitor_interval).await;
     }
 }
 
 async fn round(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), JobError> {
     let db = &worker.ctx.db;
-    // A message sent less than one interval ago is probably on its way.
-    let before = now() - worker.settings.janitor_interval;
+    // A message that nobody has taken for as long as a lease lasts may be lost.
+    let before = now() - worker.settings.lease;
     for upload_id in uploads::stale_assemblies(db, before, now()).await? {
         if worker.ctx.queue.push(Job { upload_id }).await.is_err() {
             // The queue says so itself; the rows are still there at the next round.

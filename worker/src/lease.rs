@@ -9,7 +9,7 @@ use upflow_core::queue::Delivery;
 use upflow_core::uploads;
 use uuid::Uuid;
 
-use crate::run::Worker;
+use crate::worker::Worker;
 
 /// Heartbeats in the life of a lease: two may be lost.
 const HEARTBEATS: u32 = 4;

@@ -6,6 +6,7 @@ pub mod config;
 mod janitor;
 mod lease;
 mod run;
+mod worker;
 
 pub use config::{WorkerArgs, WorkerSettings};
 pub use run::run;

@@ -12,60 +12,49 @@ use upflow_core::queue::{Consumer, Delivery, Job, QueueError};
 use upflow_core::uploads;
 
 use crate::config::WorkerSettings;
+use crate::worker::Worker;
 use crate::{assemble, cleanup, janitor};
 
 /// The pause after the queue could not be read.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 /// How often dead consumers are looked for.
-const TIDY_INTERVAL: Duration = Duration::from_secs(30);
+const TAKE_OVER_INTERVAL: Duration = Duration::from_secs(30);
 /// How long jobs under way may still take once the worker is to stop; their leases then run out.
 const DRAIN: Duration = Duration::from_secs(20);
-/// Jobs waiting for another attempt in this process; one more is left to the janitor.
-const WAITING: usize = 1_000;
-
-/// What the tasks of a worker hold.
-pub(crate) struct Worker {
-    pub ctx: Context,
-    pub settings: WorkerSettings,
-    /// Bytes of memory for streamed parts.
-    pub memory: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-    pub stop: CancellationToken,
-}
 
 /// Works until `stop`; then hands back or ends what is in hand.
 pub async fn run(ctx: Context, settings: WorkerSettings, stop: CancellationToken) {
-    let worker = Arc::new(Worker {
-        memory: Arc::new(Semaphore::new(settings.stream_memory)),
-        waiting: Arc::new(Semaphore::new(WAITING)),
-        ctx,
-        settings,
-        stop,
-    });
+    let worker = Arc::new(Worker::new(ctx, settings, stop));
     let tasks = TaskTracker::new();
     tasks.spawn(janitor::run(worker.clone()));
-    take_jobs(&worker, &tasks).await;
+    let consumer = take_jobs(&worker, &tasks).await;
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
         tracing::warn!(jobs = tasks.len(), "stopped with jobs under way; others go on with them");
     }
+    // Last, since the jobs acknowledge their messages as this consumer.
+    if let Some(consumer) = consumer {
+        consumer.leave().await;
+    }
 }
 
-async fn take_jobs(worker: &Arc<Worker>, tasks: &TaskTracker) {
+/// Takes jobs until the worker is to stop.
+async fn take_jobs(worker: &Arc<Worker>, tasks: &TaskTracker) -> Option<Consumer> {
     let jobs = Arc::new(Semaphore::new(worker.settings.jobs));
     while !worker.stop.is_cancelled() {
-        let consumer = match worker.ctx.queue.consumer().await {
-            Ok(consumer) => consumer,
+        match worker.ctx.queue.consumer().await {
+            Ok(consumer) => {
+                let mut taker = Taker { worker, tasks, jobs: &jobs, consumer, broken: false };
+                taker.take().await;
+                return Some(taker.consumer);
+            }
             Err(error) => {
                 tracing::error!(%error, "the queue cannot be reached");
-                pause(worker, QUEUE_PAUSE).await;
-                continue;
+                worker.pause(QUEUE_PAUSE).await;
             }
-        };
-        let mut taker = Taker { worker, tasks, jobs: &jobs, consumer, broken: false };
-        taker.take().await;
-        taker.consumer.leave().await;
+        }
     }
+    None
 }
 
 struct Taker<'a> {
@@ -79,7 +68,7 @@ struct Taker<'a> {
 
 impl Taker<'_> {
     async fn take(&mut self) {
-        let mut tidy = tokio::time::Instant::now() + TIDY_INTERVAL;
+        let mut take_over = tokio::time::Instant::now() + TAKE_OVER_INTERVAL;
         loop {
             // First the place, then the job: what cannot be worked on is left to other workers.
             let permit = tokio::select! {
@@ -87,20 +76,21 @@ impl Taker<'_> {
                 () = self.worker.stop.cancelled() => return,
             };
             let Ok(permit) = permit else { return };
-            if tokio::time::Instant::now() >= tidy {
-                tidy = tokio::time::Instant::now() + TIDY_INTERVAL;
-                let tidied = self.consumer.tidy().await;
-                for delivery in self.usable(tidied).await.unwrap_or_default() {
-                    let permit = self.jobs.clone().acquire_owned().await;
-                    self.start(delivery, permit.ok());
+            if tokio::time::Instant::now() >= take_over {
+                let taken_over = self.consumer.take_over().await;
+                if let Some(Some(delivery)) = self.usable(taken_over).await {
+                    // There may be more.
+                    self.start(delivery, permit);
+                    continue;
                 }
+                take_over = tokio::time::Instant::now() + TAKE_OVER_INTERVAL;
             }
             let next = tokio::select! {
                 next = self.consumer.next() => next,
                 () = self.worker.stop.cancelled() => return,
             };
             if let Some(Some(delivery)) = self.usable(next).await {
-                self.start(delivery, Some(permit));
+                self.start(delivery, permit);
             }
         }
     }
@@ -117,13 +107,13 @@ impl Taker<'_> {
                 if !std::mem::replace(&mut self.broken, true) {
                     tracing::error!(%error, "the queue does not answer; the janitor goes on meanwhile");
                 }
-                pause(self.worker, QUEUE_PAUSE).await;
+                self.worker.pause(QUEUE_PAUSE).await;
                 None
             }
         }
     }
 
-    fn start(&self, delivery: Delivery, permit: Option<OwnedSemaphorePermit>) {
+    fn start(&self, delivery: Delivery, permit: OwnedSemaphorePermit) {
         let worker = self.worker.clone();
         let consumer = self.consumer.name().to_owned();
         self.tasks.spawn(async move {
@@ -163,27 +153,11 @@ fn again_after(worker: &Arc<Worker>, job: Job, delay: Duration) {
     let worker = worker.clone();
     tokio::spawn(async move {
         let _permit = permit;
-        pause(&worker, delay).await;
+        worker.pause(delay).await;
         if !worker.stop.is_cancelled()
             && let Err(error) = worker.ctx.queue.push(job).await
         {
             tracing::debug!(%error, "the janitor will announce it");
         }
     });
-}
-
-pub(crate) async fn pause(worker: &Worker, time: Duration) {
-    tokio::select! {
-        () = tokio::time::sleep(time) => {}
-        () = worker.stop.cancelled() => {}
-    }
-}
-
-/// An error that ends a job for now.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JobError {
-    #[error(transparent)]
-    Uploads(#[from] uploads::Error),
-    #[error(transparent)]
-    Storage(#[from] upflow_core::storage::StorageError),
 }

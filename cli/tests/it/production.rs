@@ -89,7 +89,12 @@ impl Production {
             max_connections: 10,
             timeout: Duration::from_secs(5),
         };
-        let queue = QueueSettings { url: redis.to_string(), stream: name.clone() };
+        let queue = QueueSettings {
+            url: redis.to_string(),
+            stream: name.clone(),
+            claim_after: Duration::from_secs(60),
+            remove_after: Duration::from_secs(600),
+        };
         let db = db::connect(&database).await.unwrap();
         upflow_migration::up(&db).await.unwrap();
         let ctx = Context {

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 use upflow_core::config::QueueSettings;
 use upflow_core::queue::Job;
-use upflow_core::storage::{ObjectKey, chunks};
+use upflow_core::storage::ObjectKey;
 
 use crate::client::{KIB, MIB, Upload, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
@@ -30,7 +30,7 @@ pub const SUITE: Suite = suite! { "worker":
 pub const REDIS: Suite = suite! { "redis":
     redis_emptied_between_complete_and_assembly_loses_nothing,
     the_stream_holds_nothing_once_the_work_is_done,
-    a_message_of_a_dead_consumer_is_taken_over,
+    a_message_of_a_dead_consumer_is_taken_over_and_the_consumer_removed,
 };
 
 pub async fn redis(settings: &QueueSettings) -> fred::clients::Client {
@@ -236,7 +236,7 @@ async fn the_stream_holds_nothing_once_the_work_is_done(stack: Stack) {
     assert!(consumers.is_empty(), "{consumers:?}");
 }
 
-async fn a_message_of_a_dead_consumer_is_taken_over(stack: Stack) {
+async fn a_message_of_a_dead_consumer_is_taken_over_and_the_consumer_removed(stack: Stack) {
     stack.stop_workers().await;
     let mut dead = stack.ctx().queue.consumer().await.unwrap();
     let job = Job { upload_id: uuid::Uuid::new_v4() };
@@ -245,32 +245,24 @@ async fn a_message_of_a_dead_consumer_is_taken_over(stack: Stack) {
     assert_eq!(taken.job, job);
     // Young messages stay with their consumer.
     let mut living = stack.ctx().queue.consumer().await.unwrap();
-    assert!(living.tidy().await.unwrap().is_empty());
-    // As after a minute of silence: XCLAIM can set the idle time.
+    assert!(living.take_over().await.unwrap().is_none());
+
+    // To somebody with less patience it is dead.
     let settings = stack.production(|production| production.queue.clone());
+    let patience = Duration::from_millis(50);
+    let impatient =
+        QueueSettings { claim_after: patience, remove_after: patience, ..settings.clone() };
+    let queue = upflow_core::queue::Queue::redis(&impatient).await.unwrap();
+    let mut heir = queue.consumer().await.unwrap();
+    tokio::time::sleep(2 * patience).await;
+    let claimed = heir.take_over().await.unwrap().unwrap();
+    assert_eq!(claimed.job, job);
+    claimed.done().await.unwrap();
     let redis = redis(&settings).await;
-    let entries: Vec<(String, std::collections::HashMap<String, String>)> =
-        redis.xrange_values(&settings.stream, "-", "+", None).await.unwrap();
-    let _: Vec<String> = redis
-        .xclaim(
-            &settings.stream,
-            "workers",
-            dead.name(),
-            0,
-            entries[0].0.as_str(),
-            Some(120_000),
-            None,
-            None,
-            false,
-            true,
-        )
-        .await
-        .unwrap();
-    let claimed = living.tidy().await.unwrap();
-    assert_eq!(claimed.iter().map(|delivery| delivery.job).collect::<Vec<_>>(), [job]);
-    claimed[0].done().await.unwrap();
-    let length: i64 = redis.xlen(&settings.stream).await.unwrap();
-    assert_eq!(length, 0);
-    let page = stack.ctx().storage.list(&chunks(job.upload_id), None).await.unwrap();
-    assert!(page.objects.is_empty());
+    assert_eq!(redis.xlen::<i64, _>(&settings.stream).await.unwrap(), 0);
+    assert!(heir.take_over().await.unwrap().is_none());
+    let consumers: Vec<std::collections::HashMap<String, fred::types::Value>> =
+        redis.xinfo_consumers(&settings.stream, "workers").await.unwrap();
+    let names: Vec<String> = consumers.iter().filter_map(|one| one["name"].as_string()).collect();
+    assert!(!names.contains(&dead.name().to_owned()), "{names:?}");
 }

@@ -1,6 +1,12 @@
 //! Where jobs are announced.
 
+use std::time::Duration;
+
 use super::Faults;
+
+/// Longer than a worker may be silent about a message that it works on.
+const CLAIM_AFTER: Duration = Duration::from_secs(60);
+const REMOVE_AFTER: Duration = Duration::from_secs(600);
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Queue")]
@@ -21,6 +27,10 @@ pub struct QueueArgs {
 pub struct QueueSettings {
     pub url: String,
     pub stream: String,
+    /// Messages of a consumer that was silent for so long pass to another one.
+    pub claim_after: Duration,
+    /// Consumers that were silent for so long and hold nothing are removed.
+    pub remove_after: Duration,
 }
 
 impl std::fmt::Debug for QueueSettings {
@@ -41,7 +51,12 @@ impl QueueArgs {
                 Some(format!("redis://{}:{}", host?, port?))
             }
         };
-        Some(QueueSettings { url: url?, stream: stream? })
+        Some(QueueSettings {
+            url: url?,
+            stream: stream?,
+            claim_after: CLAIM_AFTER,
+            remove_after: REMOVE_AFTER,
+        })
     }
 }
 

@@ -92,11 +92,12 @@ impl Consumer {
         }
     }
 
-    /// Takes over what dead consumers left, and removes them. To be called now and then.
-    pub async fn tidy(&mut self) -> Result<Vec<Delivery>, QueueError> {
+    /// Takes over a job that a dead consumer left; once there is none, removes dead consumers. To be
+    /// called now and then, until it answers `None`.
+    pub async fn take_over(&mut self) -> Result<Option<Delivery>, QueueError> {
         match self {
-            Consumer::Redis(consumer) => consumer.tidy().await,
-            Consumer::Memory(_) => Ok(Vec::new()),
+            Consumer::Redis(consumer) => consumer.take_over().await,
+            Consumer::Memory(_) => Ok(None),
         }
     }
 

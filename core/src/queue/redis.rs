@@ -3,8 +3,8 @@
 //! Keys: one, the stream (`REDIS_STREAM`, `upflow:jobs`), with entries `upload_id -> uuid` and one
 //! consumer group, `workers`. An entry is acknowledged and deleted once its job is done, so the stream
 //! holds only what is waiting or under way; it is trimmed at about [`MAX_LENGTH`] besides, since the
-//! janitor can always announce again. Entries of a consumer that has been silent for
-//! [`CLAIM_AFTER`] pass to another one; a consumer silent for [`REMOVE_AFTER`] is removed.
+//! janitor can always announce again. Entries of a consumer that has been silent for a minute pass to
+//! another one; a consumer silent for ten minutes, and without entries, is removed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,8 +21,6 @@ use crate::config::QueueSettings;
 const GROUP: &str = "workers";
 const FIELD: &str = "upload_id";
 const MAX_LENGTH: i64 = 100_000;
-const CLAIM_AFTER: Duration = Duration::from_secs(60);
-const REMOVE_AFTER: Duration = Duration::from_secs(600);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 
 type Entry = (String, HashMap<String, String>);
@@ -32,6 +30,8 @@ type Entries = Vec<(String, Vec<Entry>)>;
 pub struct RedisQueue {
     client: Client,
     stream: String,
+    claim_after: Duration,
+    remove_after: Duration,
 }
 
 pub struct RedisConsumer {
@@ -46,7 +46,12 @@ impl RedisQueue {
         let client = builder(config, COMMAND_TIMEOUT).build()?;
         // A Redis that is not there at the start is an error at once; later it is waited for.
         client.init().await?;
-        let queue = Self { client, stream: settings.stream.clone() };
+        let queue = Self {
+            client,
+            stream: settings.stream.clone(),
+            claim_after: settings.claim_after,
+            remove_after: settings.remove_after,
+        };
         queue.make_group().await?;
         Ok(queue)
     }
@@ -135,26 +140,36 @@ impl RedisConsumer {
         }
     }
 
-    pub async fn tidy(&mut self) -> Result<Vec<Delivery>, QueueError> {
-        let client = &self.queue.client;
-        let min_idle = CLAIM_AFTER.as_millis() as u64;
-        let (_, claimed): (String, Vec<Entry>) = client
-            .xautoclaim_values(
-                &self.queue.stream,
-                GROUP,
-                &self.name,
-                min_idle,
-                "0",
-                Some(16),
-                false,
-            )
-            .await?;
-        let mut deliveries = Vec::new();
-        for entry in claimed {
-            deliveries.extend(self.delivery(entry).await?);
+    pub async fn take_over(&mut self) -> Result<Option<Delivery>, QueueError> {
+        let min_idle = self.queue.claim_after.as_millis() as u64;
+        let mut cursor = "0-0".to_owned();
+        for _ in 0..MAX_LENGTH {
+            // One at most; each call looks at ten entries and answers where the next should begin.
+            let (next, claimed): (String, Vec<Entry>) = self
+                .queue
+                .client
+                .xautoclaim_values(
+                    &self.queue.stream,
+                    GROUP,
+                    &self.name,
+                    min_idle,
+                    cursor,
+                    Some(1),
+                    false,
+                )
+                .await?;
+            for entry in claimed {
+                if let Some(delivery) = self.delivery(entry).await? {
+                    return Ok(Some(delivery));
+                }
+            }
+            if next == "0-0" {
+                break;
+            }
+            cursor = next;
         }
         self.remove_silent_consumers().await?;
-        Ok(deliveries)
+        Ok(None)
     }
 
     async fn remove_silent_consumers(&self) -> Result<(), QueueError> {
@@ -164,7 +179,8 @@ impl RedisConsumer {
         for consumer in consumers {
             let number = |field: &str| consumer.get(field).and_then(Value::as_u64);
             let name = consumer.get("name").and_then(Value::as_string);
-            let silent = number("idle").is_some_and(|ms| u128::from(ms) > REMOVE_AFTER.as_millis());
+            let silent = number("idle")
+                .is_some_and(|ms| u128::from(ms) > self.queue.remove_after.as_millis());
             if let (Some(name), true, Some(0)) = (name, silent, number("pending"))
                 && name != self.name
             {

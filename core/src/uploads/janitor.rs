@@ -19,17 +19,31 @@ use crate::lifecycle::{Event, Status};
 /// The most rows one look takes.
 pub const PORTION: u64 = 500;
 
-/// Uploads in `pending_assembly` that nobody has worked on since `before`.
+/// Takes the uploads in `pending_assembly` that nobody has worked on since `before`, to announce them
+/// again. Of all janitors one gets each, and none again for as long: a queue that is merely slow is not
+/// flooded.
 pub async fn stale_assemblies(
     db: &Db,
     before: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Uuid>, Error> {
-    let filter = Condition::all()
-        .add(session::Column::Status.eq(Status::PendingAssembly))
-        .add(session::Column::UpdatedAt.lte(before))
-        .add(unleased(now));
-    ids(db, filter).await
+    let stale = || {
+        Condition::all()
+            .add(session::Column::Status.eq(Status::PendingAssembly))
+            .add(session::Column::UpdatedAt.lte(before))
+            .add(unleased(now))
+    };
+    let found = ids(db, stale()).await?;
+    if found.is_empty() {
+        return Ok(found);
+    }
+    let taken = session::Entity::update_many()
+        .set(session::ActiveModel { updated_at: Set(now), ..Default::default() })
+        .filter(session::Column::UploadId.is_in(found))
+        .filter(stale())
+        .exec_with_returning(db)
+        .await?;
+    Ok(taken.into_iter().map(|upload| upload.upload_id).collect())
 }
 
 /// Live uploads whose life is over.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::cleanup;
 use crate::lease::{self, Lease};
-use crate::run::{JobError, Worker};
+use crate::worker::{JobError, Worker};
 
 /// The first pause after a failed attempt; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
