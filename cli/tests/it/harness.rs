@@ -107,7 +107,7 @@ impl Backend {
         }
     }
 
-    fn is_there(self) -> bool {
+    pub fn is_there(self) -> bool {
         match self {
             Backend::Embedded => true,
             Backend::Production => services().is_some(),
@@ -165,7 +165,7 @@ struct Inner {
 }
 
 enum Ground {
-    Embedded(Foundation),
+    Embedded(Box<Foundation>),
     Production(Box<Production>),
 }
 
@@ -190,7 +190,7 @@ impl Stack {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 let limits = options.limits.clone();
                 let ground = Foundation::start(dir.path(), listener, limits).await.unwrap();
-                (ground.ctx.clone(), Ground::Embedded(ground))
+                (ground.ctx.clone(), Ground::Embedded(Box::new(ground)))
             }
             Backend::Production | Backend::Bucket => {
                 let ground = Production::start(backend == Backend::Bucket, &options).await;
