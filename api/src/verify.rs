@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use upflow_core::lifecycle::Status;
 use upflow_core::storage::{ObjectKey, StorageError, chunk_index, chunks};
-use upflow_core::uploads::{self, Confirmed, SeenChunk, Upload};
+use upflow_core::uploads::{self, Chunk, Confirmed, SeenChunk, Upload};
 use upflow_core::{Context, plan};
 
 use crate::problem::{Code, Problem};
@@ -39,13 +39,10 @@ pub async fn inspect(
     indexes: &[i32],
 ) -> Result<Inspection, Problem> {
     let rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
-    let declared: HashMap<i32, String> = rows
-        .into_iter()
-        .filter_map(|row| Some((row.chunk_index, row.declared_checksum?)))
-        .collect();
-    let declared = &declared;
+    let rows: HashMap<i32, Chunk> = rows.into_iter().map(|row| (row.chunk_index, row)).collect();
+    let rows = &rows;
     let verdicts: Vec<Result<SeenChunk, Rejected>> = stream::iter(indexes.iter().copied())
-        .map(|index| head_chunk(ctx, upload, index, declared.get(&index)))
+        .map(|index| head_chunk(ctx, upload, index, rows.get(&index)))
         .buffer_unordered(ctx.limits.s3_calls_per_request)
         .try_collect()
         .await?;
@@ -65,7 +62,7 @@ async fn head_chunk(
     ctx: &Context,
     upload: &Upload,
     index: i32,
-    declared: Option<&String>,
+    row: Option<&Chunk>,
 ) -> Result<Result<SeenChunk, Rejected>, StorageError> {
     let key = ObjectKey::Chunk { upload_id: upload.upload_id, index };
     let rejected = |code, detail| Ok(Err(Rejected { index, code, detail }));
@@ -81,8 +78,12 @@ async fn head_chunk(
         );
         return rejected(Code::ChunkSizeMismatch, detail);
     }
-    let checksum = head.checksum(upload.checksum_algorithm).map(|checksum| checksum.to_string());
-    if let (Some(found), Some(declared)) = (&checksum, declared)
+    let declared = row.and_then(|row| row.declared_checksum.clone());
+    let stored = head.checksum(upload.checksum_algorithm).map(|checksum| checksum.to_string());
+    // Where S3 keeps none: an object that was confirmed with another checksum has not become a new one.
+    let before = row.filter(|row| row.etag.as_ref() == Some(&head.etag));
+    let known = stored.or_else(|| before.and_then(|row| row.checksum.clone()));
+    if let (Some(found), Some(declared)) = (&known, &declared)
         && found != declared
     {
         let detail = format!(
@@ -91,6 +92,7 @@ async fn head_chunk(
         );
         return rejected(Code::ChunkChecksumMismatch, detail);
     }
+    let checksum = known.or(declared);
     Ok(Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum }))
 }
 
@@ -190,7 +192,7 @@ pub async fn already_confirmed(
     ctx: &Context,
     upload: &Upload,
     indexes: &[i32],
-) -> Result<Vec<uploads::Chunk>, Problem> {
+) -> Result<Vec<Chunk>, Problem> {
     let mut rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
     rows.retain(|row| row.confirmed_at.is_some());
     if rows.len() < indexes.len() {

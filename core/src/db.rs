@@ -79,13 +79,30 @@ pub fn is_unavailable(error: &DbErr) -> bool {
         | SqlxError::PoolTimedOut
         | SqlxError::PoolClosed
         | SqlxError::WorkerCrashed => true,
-        // Classes 08 connection, 40 rollback (deadlock), 53 resources, 57 operator intervention
-        // (shutdown, statement timeout), 55P03 lock not available; SQLite 5 and 6, busy and locked.
-        SqlxError::Database(e) => e.code().is_some_and(|code| {
-            ["08", "40", "53", "57", "55P03"].iter().any(|class| code.starts_with(class))
-                || code == "5"
-                || code == "6"
-        }),
+        SqlxError::Database(e) => e.code().is_some_and(|code| is_passing(&code)),
         _ => false,
+    }
+}
+
+fn is_passing(code: &str) -> bool {
+    match code.len() {
+        // PostgreSQL's classes 08 connection, 40 rollback (deadlock), 53 resources, 57 operator
+        // intervention (shutdown, statement timeout); read-only (a demoted primary), lock not available.
+        5 => ["08", "40", "53", "57", "25006", "55P03"].iter().any(|class| code.starts_with(class)),
+        // SQLite's extended codes: busy and locked in the last byte.
+        _ => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        assert!(
+            ["40P01", "57P01", "57014", "25006", "5", "261", "517"].into_iter().all(is_passing)
+        );
+        assert!(!["23505", "42P01", "19", "2067"].into_iter().any(is_passing));
     }
 }

@@ -87,6 +87,9 @@ fn statements(types: &Types) -> Vec<String> {
         "CREATE INDEX upload_sessions_to_clean ON upload_sessions (updated_at)
             WHERE chunks_deleted_at IS NULL AND status IN ('completed', 'aborted', 'expired')"
             .into(),
+        "CREATE INDEX upload_sessions_to_retire ON upload_sessions (updated_at)
+            WHERE chunks_deleted_at IS NOT NULL"
+            .into(),
         format!(
             "CREATE TABLE upload_chunks (
                 upload_id {uuid} NOT NULL REFERENCES upload_sessions (upload_id) ON DELETE CASCADE,

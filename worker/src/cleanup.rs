@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::storage::{Filename, ObjectKey, chunks, finals};
@@ -14,8 +15,8 @@ use uuid::Uuid;
 use crate::lease::Lease;
 use crate::worker::{JobError, Worker};
 
-/// A PUT that began just before its URL ended may land this much later.
-const STRAGGLER: Duration = Duration::from_secs(15 * 60);
+/// The slowest line, in bytes a second, over which a chunk may still be on its way when its URL ends.
+const SLOWEST_LINE: i64 = 64 * 1024;
 
 pub(crate) async fn run(worker: &Arc<Worker>, id: Uuid) -> Result<(), JobError> {
     let ctx = &worker.ctx;
@@ -25,6 +26,7 @@ pub(crate) async fn run(worker: &Arc<Worker>, id: Uuid) -> Result<(), JobError> 
         return Ok(());
     };
     let lease = Lease::hold(worker, id, lease);
+    let began = now();
     let removed = tokio::select! {
         removed = remove(worker, &upload) => removed?,
         () = lease.lost.cancelled() => return Ok(()),
@@ -32,14 +34,17 @@ pub(crate) async fn run(worker: &Arc<Worker>, id: Uuid) -> Result<(), JobError> 
     if removed > 0 {
         tracing::info!(upload.id = %id, objects = removed, status = %upload.status, "cleaned up");
     }
-    let urls_dead_at = upload.urls_expire_at + straggler(&upload);
-    uploads::cleaned(&ctx.db, &upload, lease.id, urls_dead_at, now()).await?;
+    let again_at = again_at(&upload, worker.settings.cleanup_grace);
+    uploads::cleaned(&ctx.db, &upload, lease.id, again_at, began, now()).await?;
     Ok(())
 }
 
-/// Nothing can straggle where no URL was ever signed.
-fn straggler(upload: &Upload) -> Duration {
-    if upload.urls_expire_at > upload.created_at { STRAGGLER } else { Duration::ZERO }
+/// When nothing can land any more: a chunk sent to a URL that was alive when its PUT began, or the last
+/// call of a worker that did not know yet that the upload had ended.
+fn again_at(upload: &Upload, grace: Duration) -> DateTime<Utc> {
+    let on_its_way = upload.plan().chunk_len(0) / SLOWEST_LINE;
+    let last = upload.urls_expire_at.max(upload.updated_at);
+    last + grace + Duration::from_secs(on_its_way.unsigned_abs())
 }
 
 async fn remove(worker: &Worker, upload: &Upload) -> Result<usize, JobError> {
@@ -58,24 +63,18 @@ async fn remove(worker: &Worker, upload: &Upload) -> Result<usize, JobError> {
 /// Aborts every multipart upload to the final object, known to the row or not.
 pub(crate) async fn abort_multiparts(worker: &Worker, upload: &Upload) -> Result<(), JobError> {
     let storage = &worker.ctx.storage;
-    let id = upload.upload_id;
-    for (key, multipart) in storage.list_multiparts(&finals(id)).await? {
-        if let Some(key) = final_key(id, &key) {
-            storage.abort_multipart(&key, &multipart).await?;
-        }
+    let Some(key) = final_key(upload) else { return Ok(()) };
+    // By the whole key: some servers take the prefix for nothing else.
+    for (_, multipart) in storage.list_multiparts(&key.to_string()).await? {
+        storage.abort_multipart(&key, &multipart).await?;
     }
-    if let (Some(multipart), Some(key)) = (&upload.multipart_upload_id, own_final_key(upload)) {
+    if let Some(multipart) = &upload.multipart_upload_id {
         storage.abort_multipart(&key, multipart).await?;
     }
     Ok(())
 }
 
-fn own_final_key(upload: &Upload) -> Option<ObjectKey> {
+fn final_key(upload: &Upload) -> Option<ObjectKey> {
     let filename = Filename::parse(&upload.filename).ok()?;
     Some(ObjectKey::Final { upload_id: upload.upload_id, filename })
-}
-
-fn final_key(upload_id: Uuid, key: &str) -> Option<ObjectKey> {
-    let filename = Filename::parse(key.strip_prefix(&finals(upload_id))?).ok()?;
-    Some(ObjectKey::Final { upload_id, filename })
 }

@@ -19,9 +19,14 @@ pub struct WorkerArgs {
     /// How long a silent worker keeps an upload before another takes over
     #[arg(long, env = "UPFLOW_LEASE", default_value = "60s")]
     pub lease: String,
-    /// Attempts to assemble an upload before it has failed
-    #[arg(long, env = "UPFLOW_ATTEMPTS", default_value = "10")]
+    /// Attempts to assemble an upload before it has failed: 500 last for about 16 hours without S3. What S3
+    /// refuses outright is tried ten times at most
+    #[arg(long, env = "UPFLOW_ATTEMPTS", default_value = "500")]
     pub attempts: String,
+    /// How long after an upload has ended, and its last URL, requests under way may still land; the bucket is
+    /// looked at again then
+    #[arg(long, env = "UPFLOW_CLEANUP_GRACE", default_value = "15m")]
+    pub cleanup_grace: String,
     /// How often the janitor looks round
     #[arg(long, env = "UPFLOW_JANITOR_INTERVAL", default_value = "30s")]
     pub janitor_interval: String,
@@ -35,6 +40,7 @@ pub struct WorkerSettings {
     pub stream_memory: usize,
     pub lease: Duration,
     pub attempts: i32,
+    pub cleanup_grace: Duration,
     pub janitor_interval: Duration,
 }
 
@@ -47,7 +53,12 @@ impl WorkerArgs {
             faults.number("UPFLOW_STREAM_MEMORY_MIB", &self.stream_memory_mib, 16..=65_536);
         // Shorter than a few heartbeats and pauses of the database, leases would be lost all the time.
         let lease = faults.duration("UPFLOW_LEASE", &self.lease, second..=3_600 * second);
-        let attempts = faults.number("UPFLOW_ATTEMPTS", &self.attempts, 1..=1_000);
+        let attempts = faults.number("UPFLOW_ATTEMPTS", &self.attempts, 1..=100_000);
+        let grace = faults.duration(
+            "UPFLOW_CLEANUP_GRACE",
+            &self.cleanup_grace,
+            second..=7 * 24 * 3_600 * second,
+        );
         let interval = faults.duration(
             "UPFLOW_JANITOR_INTERVAL",
             &self.janitor_interval,
@@ -59,6 +70,7 @@ impl WorkerArgs {
             stream_memory: memory? * 1024 * 1024,
             lease: lease?,
             attempts: attempts?,
+            cleanup_grace: grace?,
             janitor_interval: interval?,
         })
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use futures::stream::{self, StreamExt};
 use upflow_core::db::now;
 use upflow_core::queue::Job;
 use upflow_core::uploads;
@@ -12,47 +12,80 @@ use upflow_core::uploads;
 use crate::cleanup;
 use crate::worker::{JobError, Worker};
 
+/// Clean-ups under way at once.
+const CLEANUPS: usize = 4;
+/// Portions of old rows that one round deletes at most.
+const RETIREMENTS: usize = 50;
+
 pub(crate) async fn run(worker: Arc<Worker>) {
-    let mut broken = false;
+    let mut broken = [false; 4];
     while !worker.stop.is_cancelled() {
-        match round(&worker, &worker.stop).await {
-            Ok(()) => broken = false,
-            Err(error) if !broken => {
-                tracing::error!(%error, "the janitor could not look round; it tries again");
-                broken = true;
+        // One after the other, and none hinders the next.
+        let steps = [
+            ("announce", announce(&worker).await),
+            ("expire", expire(&worker).await),
+            ("clean up", clean_up(&worker).await),
+            ("retire", retire(&worker).await),
+        ];
+        for ((step, outcome), broken) in steps.into_iter().zip(&mut broken) {
+            match outcome {
+                Ok(()) => *broken = false,
+                Err(error) if !std::mem::replace(broken, true) => {
+                    tracing::error!(step, %error, "the janitor could not do it; it tries again");
+                }
+                Err(_) => {}
             }
-            Err(_) => {}
         }
         worker.pause(worker.settings.janitor_interval).await;
     }
 }
 
-async fn round(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), JobError> {
-    let db = &worker.ctx.db;
-    // A message that nobody has taken for as long as a lease lasts may be lost.
+/// A message that nobody has taken for as long as a lease lasts may be lost.
+async fn announce(worker: &Arc<Worker>) -> Result<(), JobError> {
     let before = now() - worker.settings.lease;
-    for upload_id in uploads::stale_assemblies(db, before, now()).await? {
+    for upload_id in uploads::stale_assemblies(&worker.ctx.db, before, now()).await? {
         if worker.ctx.queue.push(Job { upload_id }).await.is_err() {
-            // The queue says so itself; the rows are still there at the next round.
+            // The queue says so itself; the rows come up again after as long.
             break;
         }
     }
+    Ok(())
+}
+
+async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
+    let db = &worker.ctx.db;
     for id in uploads::overdue(db, now()).await? {
         if uploads::expire(db, id, now()).await? {
             tracing::info!(upload.id = %id, "expired");
         }
     }
-    for id in uploads::to_clean(db, now()).await? {
-        if stop.is_cancelled() {
-            return Ok(());
-        }
-        if let Err(error) = cleanup::run(worker, id).await {
-            tracing::warn!(upload.id = %id, %error, "not cleaned up yet");
+    Ok(())
+}
+
+async fn clean_up(worker: &Arc<Worker>) -> Result<(), JobError> {
+    let due = uploads::to_clean(&worker.ctx.db, now()).await?;
+    stream::iter(due)
+        .take_until(worker.stop.cancelled())
+        .for_each_concurrent(CLEANUPS, |id| async move {
+            if let Err(error) = cleanup::run(worker, id).await {
+                tracing::warn!(upload.id = %id, %error, "not cleaned up yet");
+            }
+        })
+        .await;
+    Ok(())
+}
+
+async fn retire(worker: &Arc<Worker>) -> Result<(), JobError> {
+    let before = now() - worker.ctx.limits.retention;
+    let mut rows = 0;
+    for _ in 0..RETIREMENTS {
+        match uploads::delete_retired(&worker.ctx.db, before).await? {
+            0 => break,
+            deleted => rows += deleted,
         }
     }
-    let retired = uploads::delete_retired(db, now() - worker.ctx.limits.retention).await?;
-    if retired > 0 {
-        tracing::info!(rows = retired, "deleted the rows of uploads that ended long ago");
+    if rows > 0 {
+        tracing::info!(rows, "deleted the rows of uploads that ended long ago");
     }
     Ok(())
 }

@@ -41,8 +41,9 @@ async fn beat(
     let life = worker.settings.lease;
     let mut good_until = tokio::time::Instant::now() + life;
     loop {
+        let next = tokio::time::Instant::now() + life / HEARTBEATS;
         tokio::select! {
-            () = tokio::time::sleep(life / HEARTBEATS) => {}
+            () = tokio::time::sleep_until(next.min(good_until)) => {}
             () = end.cancelled() => return,
         }
         let renewed = tokio::time::timeout(

@@ -24,6 +24,8 @@ pub const SUITE: Suite = suite! { "worker":
     an_aborted_upload_leaves_nothing_whatever_was_sent,
     a_multipart_upload_that_vanished_is_made_again,
     rows_past_their_retention_go_and_the_file_stays,
+    a_file_mended_after_a_failure_is_assembled_anew,
+    a_chunk_that_lands_after_the_clean_up_is_removed_by_the_next_one,
 };
 
 /// With the stream of the production set.
@@ -177,6 +179,49 @@ async fn a_multipart_upload_that_vanished_is_made_again(stack: Stack) {
     stack.start_worker();
     upload.wait_for("completed").await;
     upload.assert_whole(&bytes).await;
+}
+
+async fn a_file_mended_after_a_failure_is_assembled_anew(stack: Stack) {
+    use sea_orm::ConnectionTrait;
+    for chunk_size in [64 * KIB, 5 * MIB] {
+        let old = noise(2 * chunk_size);
+        let upload = stack.plan("mended.bin", &old, chunk_size).await;
+        upload.send_all(&old).await;
+        upload.complete_and_wait().await;
+        upload.assert_whole(&old).await;
+        // As if Complete had taken effect and nobody had heard of it until the worker gave up: the object
+        // is there, with the assembly's id, and the upload has failed.
+        let failed = "UPDATE upload_sessions SET status = 'failed', chunks_deleted_at = NULL, \
+                      lease_until = NULL WHERE status = 'completed'";
+        stack.ctx().db.execute_unprepared(failed).await.unwrap();
+        let new: bytes::Bytes = old.iter().map(|byte| !byte).collect::<Vec<u8>>().into();
+        upload.send_all(&new).await;
+        upload.complete_and_wait().await;
+        upload.assert_whole(&new).await;
+    }
+}
+
+async fn a_chunk_that_lands_after_the_clean_up_is_removed_by_the_next_one(stack: Stack) {
+    let mut options = Options::default();
+    options.limits.url_life = Duration::from_secs(4);
+    let stack = stack.sibling(options).await;
+    let bytes = noise(100);
+    let upload = stack.plan("late.bin", &bytes, 64 * KIB).await;
+    let presigned = upload.presign(0, None).await;
+    stack.call(Method::DELETE, &upload.path("")).await.expect(200);
+    eventually("it was cleaned up once", || async {
+        let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+        row.lease_until.filter(|_| row.lease_id.is_none())
+    })
+    .await;
+    assert_eq!(upload.put(&presigned, bytes).await, 200);
+    eventually("it was cleaned up for good", || async {
+        let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+        row.chunks_deleted_at
+    })
+    .await;
+    let page = stack.ctx().storage.list(&upflow_core::storage::chunks(upload.id), None).await;
+    assert!(page.unwrap().objects.is_empty());
 }
 
 async fn rows_past_their_retention_go_and_the_file_stays(stack: Stack) {

@@ -14,7 +14,8 @@ pub struct Model {
     pub declared_checksum: Option<String>,
     pub size: Option<i64>,
     pub etag: Option<String>,
-    /// The checksum that S3 keeps of the object, where it keeps one of the upload's algorithm.
+    /// The checksum of what was confirmed: the one that S3 keeps, or, where it keeps none of the upload's
+    /// algorithm, the one that was declared then.
     pub checksum: Option<String>,
     pub confirmed_at: Option<DateTimeUtc>,
     /// The `etag` whose bytes are in the part; another one in `etag` means: copy again.

@@ -191,6 +191,8 @@ impl RedisConsumer {
     }
 
     pub async fn leave(self) {
+        // First the connection, so that no read is left on it that could still be given an entry.
+        let _ = self.blocking.quit().await;
         // Removing a consumer drops its pending entries from the group, so only an idle one may go.
         let client = &self.queue.client;
         let pending: Result<Vec<Value>, _> = client
@@ -203,7 +205,6 @@ impl RedisConsumer {
                 tracing::debug!(%error, "the consumer was not removed; another worker will do it");
             }
         }
-        let _ = self.blocking.quit().await;
     }
 
     pub fn name(&self) -> &str {
@@ -226,6 +227,8 @@ fn builder(config: Config, timeout: Duration) -> Builder {
             connection.connection_timeout = COMMAND_TIMEOUT;
             connection.internal_command_timeout = COMMAND_TIMEOUT;
             connection.max_command_attempts = 1;
+            // A connection that is dead without a word, longer than the longest read that blocks.
+            connection.unresponsive.max_timeout = Some(POLL + 2 * COMMAND_TIMEOUT);
         })
         // For ever, at most 2 s apart.
         .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));

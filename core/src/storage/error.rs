@@ -8,6 +8,9 @@ use std::time::Duration;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+/// A server is not believed that wants to be left alone for longer.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
 /// What can be done about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -25,6 +28,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The server does not know the call.
     NotImplemented,
+    /// The parts cannot make an object.
+    BadPart,
     /// Bytes and checksum do not agree.
     BadChecksum,
     /// Anything else: the same call will fail again.
@@ -47,9 +52,9 @@ impl StorageError {
         Self { kind, retry_after: None, operation, code: None, source: Some(detail.into()) }
     }
 
-    /// The same call may succeed later.
-    pub fn is_transient(&self) -> bool {
-        matches!(self.kind, ErrorKind::Throttled | ErrorKind::Unavailable)
+    /// S3, or the way to it, is to blame: the same call may succeed later, however late.
+    pub fn is_outage(&self) -> bool {
+        matches!(self.kind, ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Denied)
     }
 
     pub(super) fn from_sdk<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> Self
@@ -61,7 +66,7 @@ impl StorageError {
         let retry_after = response
             .and_then(|response| response.headers().get("retry-after"))
             .and_then(|seconds| seconds.parse().ok())
-            .map(Duration::from_secs);
+            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
         let code = error.code().map(str::to_owned);
         let kind = match &error {
             SdkError::ConstructionFailure(_) => ErrorKind::Denied,
@@ -85,6 +90,12 @@ fn kind(status: Option<u16>, code: Option<&str>) -> ErrorKind {
         Some("BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch") => {
             return ErrorKind::BadChecksum;
         }
+        Some("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall") => return ErrorKind::BadPart,
+        // Some of these come as a 400.
+        Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "RequestTimeTooSkewed") => {
+            return ErrorKind::Denied;
+        }
+        Some("OperationAborted") => return ErrorKind::Unavailable,
         Some("InternalError" | "ServiceUnavailable" | "RequestTimeout") => {
             return ErrorKind::Unavailable;
         }
@@ -139,6 +150,8 @@ mod tests {
         assert_eq!(kind(Some(400), Some("BadDigest")), ErrorKind::BadChecksum);
         assert_eq!(kind(Some(200), Some("InternalError")), ErrorKind::Unavailable);
         assert_eq!(kind(None, None), ErrorKind::Unavailable);
-        assert_eq!(kind(Some(400), Some("EntityTooSmall")), ErrorKind::Refused);
+        assert_eq!(kind(Some(400), Some("EntityTooSmall")), ErrorKind::BadPart);
+        assert_eq!(kind(Some(400), Some("ExpiredToken")), ErrorKind::Denied);
+        assert_eq!(kind(Some(400), Some("InvalidRequest")), ErrorKind::Refused);
     }
 }

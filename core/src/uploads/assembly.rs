@@ -153,6 +153,13 @@ pub async fn record_parts(
         part_checksum: Set(part.part_checksum),
         ..Default::default()
     });
+    // Whatever ended the attempts before, it goes on.
+    session::Entity::update_many()
+        .set(session::ActiveModel { attempts: Set(1), ..Default::default() })
+        .filter(session::Column::UploadId.eq(id))
+        .filter(session::Column::Attempts.gt(1))
+        .exec(&tx)
+        .await?;
     // The rows are there, since the chunks are confirmed: this is an UPDATE of many rows in one go.
     chunk::Entity::insert_many(rows)
         .on_conflict(
@@ -248,24 +255,28 @@ pub async fn give_up(
     Ok(tx.commit().await?)
 }
 
-/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why and
-/// how many attempts count.
+/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why. An
+/// attempt that does not count was nobody's fault.
 pub async fn hand_back(
     db: &Db,
     id: Uuid,
     lease: Uuid,
     not_before: DateTime<Utc>,
     why: String,
-    attempts: i32,
+    counts: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let tx = db::begin(db).await?;
-    locked(&tx, id, lease).await?;
+    let upload = locked(&tx, id, lease).await?;
     session::Entity::update_many()
         .set(session::ActiveModel {
             lease_id: Set(None),
             lease_until: Set(Some(not_before)),
-            attempts: Set(attempts),
+            attempts: Set(if counts {
+                upload.attempts
+            } else {
+                std::cmp::max(upload.attempts - 1, 0)
+            }),
             ..Default::default()
         })
         .filter(session::Column::UploadId.eq(id))

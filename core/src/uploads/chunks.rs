@@ -116,6 +116,14 @@ async fn write_declared(
         .on_conflict(
             OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
                 .update_column(chunk::Column::DeclaredChecksum)
+                // Who declares other bytes means to send them: what was confirmed is not it.
+                .value(
+                    chunk::Column::ConfirmedAt,
+                    Expr::cust(
+                        "CASE WHEN upload_chunks.checksum = excluded.declared_checksum \
+                         THEN upload_chunks.confirmed_at END",
+                    ),
+                )
                 .to_owned(),
         )
         .exec_without_returning(tx)

@@ -17,7 +17,9 @@ use crate::entity::session;
 use crate::lifecycle::{Event, Status};
 
 /// The most rows one look takes.
-pub const PORTION: u64 = 500;
+const PORTION: u64 = 500;
+/// The most uploads that one statement deletes: each may have 10,000 chunks.
+const RETIRED: u64 = 20;
 
 /// Takes the uploads in `pending_assembly` that nobody has worked on since `before`, to announce them
 /// again. Of all janitors one gets each, and none again for as long: a queue that is merely slow is not
@@ -101,21 +103,23 @@ pub async fn claim_cleanup(
     take_lease(db, id, lease, lease_life, uncleaned(), now).await
 }
 
-/// Ends a clean-up that left nothing behind. While a URL may still be alive and re-create a chunk, the
-/// row is due for another look after `urls_dead_at`; after that the chunks count as deleted.
+/// Ends a clean-up, begun at `began`, that left nothing behind. Before `again_at` something may still
+/// land, and the row is due for another look then; after it, chunks count as deleted.
 pub async fn cleaned(
     db: &Db,
     upload: &Upload,
     lease: Uuid,
-    urls_dead_at: DateTime<Utc>,
+    again_at: DateTime<Utc>,
+    began: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let done = now >= urls_dead_at;
+    let done = began >= again_at;
     session::Entity::update_many()
         .set(session::ActiveModel {
-            multipart_upload_id: Set(None),
+            // Until the end, since an abort before may have been overtaken by a part.
+            multipart_upload_id: Set(upload.multipart_upload_id.clone().filter(|_| !done)),
             lease_id: Set(None),
-            lease_until: Set((!done).then_some(urls_dead_at)),
+            lease_until: Set((!done).then_some(again_at)),
             chunks_deleted_at: Set(done.then_some(now)),
             ..Default::default()
         })
@@ -134,7 +138,7 @@ pub async fn delete_retired(db: &Db, before: DateTime<Utc>) -> Result<u64, Error
         .from(session::Entity)
         .and_where(session::Column::ChunksDeletedAt.is_not_null())
         .and_where(session::Column::UpdatedAt.lte(before))
-        .limit(PORTION)
+        .limit(RETIRED)
         .to_owned();
     let deleted = session::Entity::delete_many()
         .filter(Expr::col(session::Column::UploadId).in_subquery(retired))

@@ -1,11 +1,18 @@
 //! The end of an assembly: make the object, look whether it is the right one, and only then say so.
 
+use upflow_core::checksum::Checksum;
 use upflow_core::db::now;
 use upflow_core::storage::{ErrorKind, Multipart, UploadedPart};
 use upflow_core::uploads::{self, Failure, Integrity};
 use uuid::Uuid;
 
 use super::{Assembly, Stopped};
+
+/// A final object that is right.
+pub(super) struct Found {
+    /// What S3 keeps of the whole of it.
+    checksum: Option<Checksum>,
+}
 
 impl Assembly<'_> {
     /// Makes the final object of the parts. What counts is not Complete's answer but what is there.
@@ -17,19 +24,17 @@ impl Assembly<'_> {
     ) -> Result<(), Stopped> {
         let completed =
             self.worker.ctx.storage.complete_multipart(multipart, parts, self.checksum).await;
-        if self.is_there(assembly_id).await? {
-            return self.finish().await;
+        if let Some(found) = self.look(assembly_id).await? {
+            return self.finish(found).await;
         }
         match completed {
-            Ok(()) => {
-                Err(Stopped::Transient("completed, but the object is not there".into(), None))
-            }
+            Ok(()) => Err(Stopped::transient("completed, but the object is not there")),
             Err(error) => match error.kind {
                 ErrorKind::NoSuchUpload | ErrorKind::NotFound => {
                     Err(Stopped::MultipartGone(error.to_string()))
                 }
                 // The parts are not what their checksums said: nothing of this one can be trusted.
-                ErrorKind::BadChecksum | ErrorKind::Refused | ErrorKind::Precondition => {
+                ErrorKind::BadChecksum | ErrorKind::BadPart => {
                     let storage = &self.worker.ctx.storage;
                     storage.abort_multipart(&self.final_key, &multipart.upload_id).await?;
                     Err(Stopped::MultipartGone(error.to_string()))
@@ -46,22 +51,22 @@ impl Assembly<'_> {
         ctx.storage
             .put_empty(&self.final_key, &self.filename, &upload.content_type, assembly_id)
             .await?;
-        if self.is_there(assembly_id).await? {
-            return self.finish().await;
+        if let Some(found) = self.look(assembly_id).await? {
+            return self.finish(found).await;
         }
-        Err(Stopped::Transient("put, but the object is not there".to_owned(), None))
+        Err(Stopped::transient("put, but the object is not there"))
     }
 
-    /// Whether the final object is there, made by this assembly, and whole.
-    pub(super) async fn is_there(&self, assembly_id: Uuid) -> Result<bool, Stopped> {
+    /// The final object, if it is there and made by this assembly, and whole.
+    pub(super) async fn look(&self, assembly_id: Uuid) -> Result<Option<Found>, Stopped> {
         let Some(head) = self.worker.ctx.storage.head(&self.final_key).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         if head.assembly_id != Some(assembly_id) {
-            return Ok(false);
+            return Ok(None);
         }
-        let found = head.checksum(self.upload.checksum_algorithm);
-        let wrong = match (found, self.checksum) {
+        let checksum = head.checksum(self.upload.checksum_algorithm);
+        let wrong = match (checksum, self.checksum) {
             (Some(found), Some(combined)) => found != combined,
             _ => false,
         };
@@ -75,16 +80,14 @@ impl Assembly<'_> {
                 chunk_indexes: Vec::new(),
             }));
         }
-        Ok(true)
+        Ok(Some(Found { checksum }))
     }
 
     /// Commits `completed`.
-    pub(super) async fn finish(&self) -> Result<(), Stopped> {
-        let head = self.worker.ctx.storage.head(&self.final_key).await?;
-        let found = head.and_then(|head| head.checksum(self.upload.checksum_algorithm));
+    pub(super) async fn finish(&self, found: Found) -> Result<(), Stopped> {
         let level = if !self.chunks.iter().all(|chunk| chunk.declared) {
             "size_only"
-        } else if found.is_some() && found == self.checksum {
+        } else if found.checksum.is_some() && found.checksum == self.checksum {
             "storage_verified"
         } else {
             "client_checksums"

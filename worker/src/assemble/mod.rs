@@ -23,13 +23,15 @@ use crate::worker::{JobError, Worker};
 
 /// The first pause after a failed attempt; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Attempts after which is given up what S3 refuses, rather than fails to do.
+const REFUSALS: i32 = 10;
 
 /// Why an attempt did not end with a final object.
 #[derive(Debug)]
 enum Stopped {
     /// It may go better later.
-    Transient(String, Option<Duration>),
+    Transient(Setback),
     /// The multipart upload is gone, or can no longer be used: its parts count for nothing.
     MultipartGone(String),
     /// These confirmed chunks, with the ETags they had, are gone or changed.
@@ -39,6 +41,21 @@ enum Stopped {
     /// The upload has passed to somebody else, or has ended.
     LeaseLost,
     Uploads(uploads::Error),
+}
+
+/// What held an attempt up.
+#[derive(Debug)]
+struct Setback {
+    why: String,
+    retry_after: Option<Duration>,
+    /// S3, or the way to it, is to blame: that can last, and says nothing of the upload.
+    outage: bool,
+}
+
+impl Stopped {
+    fn transient(why: impl Into<String>) -> Self {
+        Stopped::Transient(Setback { why: why.into(), retry_after: None, outage: false })
+    }
 }
 
 impl From<uploads::Error> for Stopped {
@@ -52,7 +69,11 @@ impl From<uploads::Error> for Stopped {
 
 impl From<StorageError> for Stopped {
     fn from(error: StorageError) -> Self {
-        Stopped::Transient(error.to_string(), error.retry_after)
+        Stopped::Transient(Setback {
+            why: error.to_string(),
+            retry_after: error.retry_after,
+            outage: error.is_outage(),
+        })
     }
 }
 
@@ -92,15 +113,14 @@ pub(crate) async fn run(
     let lease = Lease::hold(worker, id, lease);
     if upload.attempts > worker.settings.attempts {
         // Workers were killed over it, or could not even say how it went.
-        let why = "no attempt came to an end".to_owned();
-        return try_again(worker, &upload, &lease, why, None).await;
+        return give_up(worker, &upload, &lease, "no attempt came to an end").await;
     }
     let ended = tokio::select! {
         ended = attempt(worker, &upload, lease.id) => ended,
         () = lease.lost.cancelled() => Err(Stopped::LeaseLost),
         () = worker.stop.cancelled() => {
             let why = "the worker was told to stop".to_owned();
-            uploads::hand_back(db, id, lease.id, now(), why, upload.attempts - 1, now()).await?;
+            uploads::hand_back(db, id, lease.id, now(), why, false, now()).await?;
             // Announced for the others at once.
             return Ok(worker.ctx.queue.push(delivery.job).await.err().map(|_| Duration::ZERO));
         }
@@ -126,11 +146,13 @@ async fn settle(
 ) -> Result<Option<Duration>, JobError> {
     let (ctx, id) = (&worker.ctx, upload.upload_id);
     let life = ctx.limits.upload_life;
+    // Nothing of what follows may be done to an upload that somebody else holds.
+    if !uploads::renew(&ctx.db, id, lease.id, worker.settings.lease, now()).await? {
+        tracing::info!(upload.id = %id, "the upload has passed to somebody else or has ended");
+        return Ok(None);
+    }
     match stopped {
-        Stopped::LeaseLost => {
-            tracing::info!(upload.id = %id, "the upload has passed to somebody else or has ended");
-            Ok(None)
-        }
+        Stopped::LeaseLost => Ok(None),
         Stopped::Uploads(error) => Err(error.into()),
         Stopped::ChunksLost(lost) => {
             tracing::warn!(upload.id = %id, chunks = lost.len(), "confirmed chunks were gone or changed");
@@ -148,11 +170,10 @@ async fn settle(
         }
         Stopped::MultipartGone(why) => {
             uploads::set_multipart(&ctx.db, id, lease.id, None, Uuid::new_v4()).await?;
-            try_again(worker, upload, lease, why, None).await
+            try_again(worker, upload, lease, Setback { why, retry_after: None, outage: false })
+                .await
         }
-        Stopped::Transient(why, retry_after) => {
-            try_again(worker, upload, lease, why, retry_after).await
-        }
+        Stopped::Transient(setback) => try_again(worker, upload, lease, setback).await,
     }
 }
 
@@ -161,29 +182,42 @@ async fn try_again(
     worker: &Worker,
     upload: &Upload,
     lease: &Lease,
-    why: String,
-    retry_after: Option<Duration>,
+    setback: Setback,
 ) -> Result<Option<Duration>, JobError> {
-    let (ctx, id) = (&worker.ctx, upload.upload_id);
-    if upload.attempts >= worker.settings.attempts {
-        tracing::error!(upload.id = %id, attempts = upload.attempts, why, "gave up");
-        let detail = format!(
-            "the storage did not allow it in {} attempts; the chunks are kept, so complete may be called again",
-            upload.attempts
-        );
-        let code = "assembly_failed".to_owned();
-        let failure = Failure { code, detail, chunk_indexes: Vec::new() };
-        let life = ctx.limits.upload_life;
-        uploads::give_up(&ctx.db, id, lease.id, failure, life, now()).await?;
-        return Ok(None);
+    let (db, id) = (&worker.ctx.db, upload.upload_id);
+    let Setback { why, retry_after, outage } = setback;
+    let most = worker.settings.attempts;
+    let most = if outage { most } else { most.min(REFUSALS) };
+    // Read again: an attempt that brought parts along has begun the count anew.
+    let attempts = uploads::find(db, id).await?.attempts;
+    if attempts >= most {
+        return give_up(worker, upload, lease, &why).await;
     }
-    tracing::warn!(upload.id = %id, attempt = upload.attempts, why, "will try again");
-    let doublings = upload.attempts.clamp(1, 10).unsigned_abs() - 1;
+    tracing::warn!(upload.id = %id, attempt = attempts, why, "will try again");
+    let doublings = attempts.clamp(1, 10).unsigned_abs() - 1;
     let pause = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
     let pause = pause.max(retry_after.unwrap_or_default());
-    let attempts = upload.attempts;
-    uploads::hand_back(&ctx.db, id, lease.id, now() + pause, why, attempts, now()).await?;
+    uploads::hand_back(db, id, lease.id, now() + pause, why, true, now()).await?;
     Ok(Some(pause))
+}
+
+async fn give_up(
+    worker: &Worker,
+    upload: &Upload,
+    lease: &Lease,
+    why: &str,
+) -> Result<Option<Duration>, JobError> {
+    let (ctx, id) = (&worker.ctx, upload.upload_id);
+    tracing::error!(upload.id = %id, attempts = upload.attempts, why, "gave up");
+    let failure = Failure {
+        code: "assembly_failed".to_owned(),
+        detail: "the storage did not allow it in many attempts; the chunks are kept, so complete may be called again"
+            .to_owned(),
+        chunk_indexes: Vec::new(),
+    };
+    let life = ctx.limits.upload_life;
+    uploads::give_up(&ctx.db, id, lease.id, failure, life, now()).await?;
+    Ok(None)
 }
 
 /// What the next assembly must not find: this one's parts.
@@ -195,11 +229,13 @@ async fn abort_multiparts(worker: &Worker, upload: &Upload) -> Result<(), JobErr
 async fn attempt(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopped> {
     let assembly = prepare(worker, upload, lease).await?;
     assembly.compare_with_the_clients_checksum()?;
-    // An attempt before this one may have got as far as the final object.
+    // An attempt before this one may have got as far as the final object. It is one of these chunks only
+    // if each is in a part as it is now: one that was sent anew since then is in none.
     if let Some(assembly_id) = upload.assembly_id
-        && assembly.is_there(assembly_id).await?
+        && assembly.chunks.iter().all(|chunk| chunk.part.is_some())
+        && let Some(found) = assembly.look(assembly_id).await?
     {
-        return assembly.finish().await;
+        return assembly.finish(found).await;
     }
     if assembly.plan.total_chunks == 0 {
         return assembly.put_empty_file().await;

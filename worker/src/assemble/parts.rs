@@ -1,8 +1,10 @@
 //! The parts of the final object: copied inside S3, one chunk a part, or, for chunks too small for
 //! that, read and sent again as larger parts in bounded memory.
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use upflow_core::checksum::Hasher;
 use upflow_core::plan::Part;
 use upflow_core::storage::{
@@ -15,6 +17,10 @@ use super::{Assembly, Stopped, copy_error};
 
 /// The most parts that wait to be recorded.
 const RECORD_BATCH: usize = 100;
+/// Bytes; the last chunk of a file may be smaller, and is then sent like the small chunks are.
+const SMALLEST_COPY: i64 = 4 * 1024;
+/// HEADs at once when chunks were found changed.
+const HEADS: usize = 16;
 
 impl Assembly<'_> {
     /// The multipart upload of the row, or a new one.
@@ -114,7 +120,8 @@ impl Assembly<'_> {
     }
 
     async fn bring(&self, to: &Multipart, part: &Part) -> Result<UploadedPart, Stopped> {
-        if self.plan.copies_inside_s3() {
+        // Some servers copy nothing smaller.
+        if self.plan.copies_inside_s3() && part.len >= SMALLEST_COPY {
             self.copy(to, part.number, part.chunks.start).await
         } else {
             self.stream(to, part).await
@@ -143,7 +150,7 @@ impl Assembly<'_> {
     }
 
     async fn stream(&self, to: &Multipart, part: &Part) -> Result<UploadedPart, Stopped> {
-        let too_large = || Stopped::Transient("a part does not fit the memory".to_owned(), None);
+        let too_large = || Stopped::transient("a part does not fit the memory");
         let bytes = u32::try_from(part.len).map_err(|_| too_large())?;
         let memory = self.worker.memory.clone();
         let _held = memory.acquire_many_owned(bytes).await.map_err(|_| too_large())?;
@@ -178,7 +185,7 @@ impl Assembly<'_> {
         let mut hasher = Hasher::new(self.upload.checksum_algorithm);
         hasher.update(&buffer[start..]);
         if buffer.len() != start + len {
-            return Err(Stopped::Transient(format!("chunk {index} was cut off"), None));
+            return Err(Stopped::transient(format!("chunk {index} was cut off")));
         }
         if chunk.checksum.is_some_and(|confirmed| confirmed != hasher.finish()) {
             return Err(Stopped::ChunksLost(vec![(index, chunk.etag.clone())]));
@@ -186,18 +193,20 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// One chunk was gone or changed: names all that are, so that the client can send them in one go.
+    /// One chunk seemed gone or changed: names all that are, so that the client can send them in one go.
+    /// The listing says where to look; HEAD, which said what was confirmed, decides.
     async fn all_lost(&self, first: Vec<(i32, String)>) -> Result<Stopped, Stopped> {
         let id = self.upload.upload_id;
-        let mut there = vec![false; self.chunks.len()];
+        let storage = &self.worker.ctx.storage;
+        let mut suspects: BTreeSet<i32> = (0..self.plan.total_chunks).collect();
         let mut next = None;
         loop {
-            let page = self.worker.ctx.storage.list(&chunks(id), next).await?;
+            let page = storage.list(&chunks(id), next).await?;
             for object in page.objects {
-                if let Some(index) = chunk_index(id, &object.key).map(|index| index as usize)
-                    && let Some(chunk) = self.chunks.get(index)
+                if let Some(index) = chunk_index(id, &object.key)
+                    && self.chunks.get(index as usize).is_some_and(|c| c.etag == object.etag)
                 {
-                    there[index] = object.etag == chunk.etag;
+                    suspects.remove(&index);
                 }
             }
             next = page.next;
@@ -205,15 +214,23 @@ impl Assembly<'_> {
                 break;
             }
         }
-        let gone = there.iter().enumerate().filter(|(_, there)| !**there);
-        let mut lost: Vec<(i32, String)> =
-            gone.map(|(index, _)| (index as i32, self.chunks[index].etag.clone())).collect();
-        for (index, etag) in first {
-            if !lost.iter().any(|(known, _)| *known == index) {
-                lost.push((index, etag));
-            }
+        suspects.extend(first.iter().map(|(index, _)| index));
+        let lost: Vec<Option<(i32, String)>> = stream::iter(suspects)
+            .map(|index| async move {
+                let head = storage.head(&ObjectKey::Chunk { upload_id: id, index }).await?;
+                let etag = &self.chunks[index as usize].etag;
+                let intact = head.is_some_and(|head| head.etag == *etag);
+                Ok::<_, StorageError>((!intact).then(|| (index, etag.clone())))
+            })
+            .buffered(HEADS)
+            .try_collect()
+            .await?;
+        let lost: Vec<(i32, String)> = lost.into_iter().flatten().collect();
+        if lost.is_empty() {
+            // Then what was not found is what the part should have gone to.
+            let why = format!("chunks {first:?} could not be copied, and are there as they were");
+            return Ok(Stopped::MultipartGone(why));
         }
-        lost.sort_unstable();
         Ok(Stopped::ChunksLost(lost))
     }
 }
