@@ -54,6 +54,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // First as JSON at all, so that a comma too many is not reported as a field that does not fit.
     let value: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))?;
+    if let Some(fault) = array_for_object(&value) {
+        return Err(Problem::invalid(vec![fault]));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut pointer = String::new();
         for segment in error.path() {
@@ -69,6 +72,24 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         }
         Problem::invalid(vec![FieldError { pointer, detail }])
     })
+}
+
+/// serde would read an array as the fields of an object, in order. The body is an object, and no array of
+/// ours holds arrays.
+fn array_for_object(value: &serde_json::Value) -> Option<FieldError> {
+    use serde_json::Value;
+    let fault = |pointer: String| {
+        let detail = "must be an object, not an array".to_owned();
+        Some(FieldError { pointer, detail })
+    };
+    match value {
+        Value::Array(_) => fault(String::new()),
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
+            let item = field.as_array()?.iter().position(Value::is_array)?;
+            fault(format!("/{}/{item}", escape(name)))
+        }),
+        _ => None,
+    }
 }
 
 /// serde names a missing field in its text alone.

@@ -14,8 +14,16 @@ pub struct ApiArgs {
     #[arg(long, env = "UPFLOW_PORT", default_value = "8000")]
     pub port: String,
     /// Serve without keys on an address that others can reach
-    #[arg(long, env = "UPFLOW_OPEN")]
-    pub open: bool,
+    #[arg(
+        long,
+        env = "UPFLOW_OPEN",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_name = "BOOL"
+    )]
+    pub open: String,
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +57,11 @@ impl ApiArgs {
             );
             return None;
         };
-        if !host.is_loopback() && !self.open {
+        let open = match self.open.trim() {
+            "" => false,
+            open => faults.flag("UPFLOW_OPEN", open)?,
+        };
+        if !host.is_loopback() && !open {
             let problem = format!(
                 "is {host}, which others can reach, and there are no keys yet: anybody could upload. Say --open (UPFLOW_OPEN=true) if that is meant"
             );

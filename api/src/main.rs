@@ -49,7 +49,7 @@ async fn run() -> anyhow::Result<()> {
     let ctx = Context::connect(&settings).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
-    tracing::info!(address = %listener.local_addr()?, "the API serves; it is open: no keys are set");
+    tracing::info!(app = settings.app.name, address = %listener.local_addr()?, "the API serves; it is open: no keys are set");
     upflow_api::serve(ctx, listener, stop).await?;
     tracing::info!("the API has stopped");
     Ok(())

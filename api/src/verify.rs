@@ -107,7 +107,7 @@ pub async fn confirm(
 }
 
 /// Confirms those of the `missing` chunks that are in storage after all. Answers the chunks that are
-/// there and wrong, and how many were left for another call.
+/// there and wrong, and how many were left for another call; none where this one has not come further.
 pub async fn confirm_missing(
     ctx: &Context,
     upload: &Upload,
@@ -125,9 +125,10 @@ pub async fn confirm_missing(
         return Ok((Vec::new(), 0));
     }
     let inspection = inspect(ctx, upload, &candidates).await?;
-    if !inspection.seen.is_empty() {
-        confirm(ctx, upload, &inspection.seen, now).await?;
+    if inspection.seen.is_empty() {
+        return Ok((inspection.rejected, 0));
     }
+    confirm(ctx, upload, &inspection.seen, now).await?;
     Ok((inspection.rejected, left))
 }
 

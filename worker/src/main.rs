@@ -34,7 +34,7 @@ async fn run() -> anyhow::Result<()> {
     let ctx = Context::connect(&settings).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
-    tracing::info!(jobs = worker.jobs, "the worker runs");
+    tracing::info!(app = settings.app.name, jobs = worker.jobs, "the worker runs");
     upflow_worker::run(ctx, worker, stop).await;
     tracing::info!("the worker has stopped");
     Ok(())

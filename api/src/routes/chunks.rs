@@ -4,6 +4,7 @@ use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
+use upflow_core::Context;
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::uploads as rows;
@@ -65,24 +66,22 @@ impl Chunks {
         let index = chunk_index.0;
         validate::index(index, row.plan())?;
         if row.status == Status::PendingAssembly {
-            let chunks = verify::already_confirmed(ctx, &row, &[index]).await?;
-            let chunk = chunks.into_iter().next();
-            return Ok(Json(ConfirmedChunk {
-                chunk_index: index,
-                size_bytes: row.plan().chunk_len(index),
-                checksum: chunk.as_ref().and_then(|chunk| chunk.checksum.clone()),
-                confirmed_at: time(chunk.and_then(|chunk| chunk.confirmed_at).unwrap_or(now)),
-                status: row.status.into(),
-                // Nothing is pending that is not whole.
-                uploaded_chunks_count: row.total_chunks,
-            }));
+            return confirmed_before(ctx, &row, index).await;
         }
         takes_chunks(&row)?;
         let inspection = verify::inspect(ctx, &row, &[index]).await?;
         if let Some(rejected) = inspection.rejected.into_iter().next() {
+            // A chunk that is gone since its upload has ended is not missing.
+            takes_chunks(&rows::find(&ctx.db, row.upload_id).await?)?;
             return Err(Problem::new(rejected.code, rejected.detail));
         }
-        let confirmed = verify::confirm(ctx, &row, &inspection.seen, now).await?;
+        let confirmed = match verify::confirm(ctx, &row, &inspection.seen, now).await {
+            // Complete was faster.
+            Err(Problem::Conflict(..)) => {
+                return confirmed_before(ctx, &assembling(ctx, &row).await?, index).await;
+            }
+            confirmed => confirmed?,
+        };
         let checksum = inspection.seen.into_iter().next().and_then(|seen| seen.checksum);
         Ok(Json(ConfirmedChunk {
             chunk_index: index,
@@ -115,13 +114,7 @@ impl Chunks {
         let indexes = body.0.chunks;
         validate::indexes(&indexes, row.plan(), |i| format!("/chunks/{i}"))?;
         if row.status == Status::PendingAssembly {
-            verify::already_confirmed(ctx, &row, &indexes).await?;
-            return Ok(Json(ConfirmedChunks {
-                confirmed: indexes,
-                rejected: Vec::new(),
-                status: row.status.into(),
-                uploaded_chunks_count: row.total_chunks,
-            }));
+            return all_confirmed_before(ctx, &row, indexes).await;
         }
         takes_chunks(&row)?;
         let inspection = verify::inspect(ctx, &row, &indexes).await?;
@@ -129,8 +122,12 @@ impl Chunks {
             let progress = rows::progress(&ctx.db, &[row.upload_id]).await?;
             (row.status, progress.get(&row.upload_id).map_or(0, |progress| progress.confirmed))
         } else {
-            let confirmed = verify::confirm(ctx, &row, &inspection.seen, now).await?;
-            (confirmed.status, confirmed.count)
+            match verify::confirm(ctx, &row, &inspection.seen, now).await {
+                Err(Problem::Conflict(..)) => {
+                    return all_confirmed_before(ctx, &assembling(ctx, &row).await?, indexes).await;
+                }
+                confirmed => confirmed.map(|confirmed| (confirmed.status, confirmed.count))?,
+            }
         };
         let rejected = inspection.rejected.into_iter().map(|rejected| RejectedChunk {
             chunk_index: rejected.index,
@@ -144,6 +141,48 @@ impl Chunks {
             uploaded_chunks_count: count as i32,
         }))
     }
+}
+
+/// The row of an upload that has moved on to its assembly meanwhile; an error where it has ended.
+async fn assembling(ctx: &Context, row: &rows::Upload) -> Result<rows::Upload, Problem> {
+    let row = rows::find(&ctx.db, row.upload_id).await?;
+    match row.status_at(now()) {
+        Status::PendingAssembly => Ok(row),
+        status => Err(Problem::conflict(status)),
+    }
+}
+
+/// Confirms nothing: the upload is being assembled, and has this chunk.
+async fn confirmed_before(
+    ctx: &Context,
+    row: &rows::Upload,
+    index: i32,
+) -> Result<Json<ConfirmedChunk>, Problem> {
+    let chunk = verify::already_confirmed(ctx, row, &[index]).await?.into_iter().next();
+    let confirmed_at = chunk.as_ref().and_then(|chunk| chunk.confirmed_at);
+    Ok(Json(ConfirmedChunk {
+        chunk_index: index,
+        size_bytes: row.plan().chunk_len(index),
+        checksum: chunk.and_then(|chunk| chunk.checksum),
+        confirmed_at: time(confirmed_at.unwrap_or(row.updated_at)),
+        status: row.status.into(),
+        // Nothing is pending that is not whole.
+        uploaded_chunks_count: row.total_chunks,
+    }))
+}
+
+async fn all_confirmed_before(
+    ctx: &Context,
+    row: &rows::Upload,
+    indexes: Vec<i32>,
+) -> Result<Json<ConfirmedChunks>, Problem> {
+    verify::already_confirmed(ctx, row, &indexes).await?;
+    Ok(Json(ConfirmedChunks {
+        confirmed: indexes,
+        rejected: Vec::new(),
+        status: row.status.into(),
+        uploaded_chunks_count: row.total_chunks,
+    }))
 }
 
 /// Before S3 is asked; the lock looks again.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
+use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
@@ -65,12 +66,13 @@ impl Uploads {
         /// Anything unique to this upload, at most 255 printable ASCII characters: a lost answer can
         /// then be asked for again.
         #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Option<String>>,
+        _idempotency_key: Header<Option<String>>,
+        request: &Request,
         body: Body<InitUpload>,
     ) -> Result<InitAnswer, Problem> {
         let ctx = &state.ctx;
         let hash = request_hash(&body.0)?;
-        let idempotency = idempotency_key.0.map(|key| checked_key(key).map(|key| (key, hash)));
+        let idempotency = idempotency_key(request)?.map(|key| (key, hash));
         let init = validate::init(body.0)?;
         let upload_id = Uuid::new_v4();
         let final_key = ObjectKey::Final { upload_id, filename: init.filename.clone() };
@@ -84,7 +86,7 @@ impl Uploads {
             checksum: init.checksum,
             final_s3_key: ctx.storage.key(&final_key),
             owner: OPEN.to_owned(),
-            idempotency: idempotency.transpose()?,
+            idempotency,
         };
         let upload = match rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await? {
             Created::New(upload) | Created::Replayed(upload) => upload,
@@ -319,14 +321,20 @@ fn incomplete(missing: Vec<i32>, rejected: &[verify::Rejected]) -> Problem {
     Problem::with(Code::UploadIncomplete, detail, |details| details.missing_chunks = Some(missing))
 }
 
-fn checked_key(key: String) -> Result<String, Problem> {
-    if (1..=255).contains(&key.len()) && key.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-        return Ok(key);
+/// The framework's own parameter, which the spec shows, takes a value that is not ASCII for none.
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let mut values = request.headers().get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    match (key, values.next()) {
+        (Some(key), None) if key.chars().all(|c| c.is_ascii_graphic() || c == ' ') => {
+            Ok(Some(key.to_owned()))
+        }
+        _ => Err(Problem::invalid(vec![FieldError {
+            pointer: "Idempotency-Key".to_owned(),
+            detail: "must be given once, as 1 to 255 printable ASCII characters".to_owned(),
+        }])),
     }
-    Err(Problem::invalid(vec![FieldError {
-        pointer: "Idempotency-Key".to_owned(),
-        detail: "must be 1 to 255 printable ASCII characters".to_owned(),
-    }]))
 }
 
 /// The same request gives the same hash, whatever the white space and order of its JSON.
@@ -344,5 +352,9 @@ fn parse_cursor(text: &str) -> Option<Cursor> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let (millis, id) = text.split_once(' ')?;
     let created_at = DateTime::<Utc>::from_timestamp_millis(millis.parse().ok()?)?;
+    // What databases can hold, and more than uploads will need.
+    if !(1970..=9999).contains(&created_at.year()) {
+        return None;
+    }
     Some(Cursor { created_at, upload_id: id.parse().ok()? })
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use upflow_core::config::{DatabaseSettings, Limits, StaticCredentials, StorageSettings};
-use upflow_core::queue::Queue;
+use upflow_core::queue::{Job, Queue};
 use upflow_core::storage::Storage;
-use upflow_core::{Context, db};
+use upflow_core::{Context, db, uploads};
 
 use super::credentials;
 use super::s3::{Credentials, S3Server, S3Settings};
@@ -31,7 +31,7 @@ pub struct Foundation {
 impl Foundation {
     /// Opens or makes the data folder, and serves S3 on `listener`.
     pub async fn start(dir: &Path, listener: TcpListener, limits: Limits) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(dir)
+        make_private(dir)
             .with_context(|| format!("the data folder {} cannot be made", dir.display()))?;
         let s3 = listener.local_addr()?;
         let credentials = credentials::load_or_make(dir)?;
@@ -43,6 +43,12 @@ impl Foundation {
             queue: Queue::memory(),
             limits: Arc::new(limits),
         };
+        // The queue is empty after a start. The store has locked the folder, so this process is the only one.
+        for upload_id in uploads::adopt(&ctx.db).await? {
+            if ctx.queue.push(Job { upload_id }).await.is_err() {
+                break;
+            }
+        }
         Ok(Self { ctx, s3, stop, server })
     }
 
@@ -54,6 +60,14 @@ impl Foundation {
             tracing::warn!(%error, "the database was not closed");
         }
     }
+}
+
+/// Makes the folder, for its owner alone; one that is there already stays as it is.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)
 }
 
 async fn serve(

@@ -132,7 +132,7 @@ impl Show {
             upload.final_s3_key,
             integrity(upload),
         );
-        println!("{}", printable(&line));
+        out(&printable(&line));
     }
 
     pub fn failed(&self, error: Error) {
@@ -289,8 +289,14 @@ impl Show {
 
     fn print_json(&self, mut event: Value) {
         event["file"] = Value::from(self.name.as_str());
-        println!("{event}");
+        out(&event.to_string());
     }
+}
+
+/// A line on standard output. Whoever reads it may have stopped reading, as `head` does: the upload goes on.
+fn out(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 impl Seen {

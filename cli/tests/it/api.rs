@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -122,6 +124,10 @@ async fn bodies_that_are_no_json_of_ours_are_refused_with_a_problem(stack: Stack
     assert_eq!(send(json, Vec::new()).await, (400, "malformed_json".into()));
     assert_eq!(send(json, b"\xff\xfe".to_vec()).await, (400, "malformed_json".into()));
     assert_eq!(send(json, b"[]".to_vec()).await, (422, "invalid_request".into()));
+    let array = br#"["a",1,null,null,null,null,null,null]"#.to_vec();
+    assert_eq!(send(json, array).await, (422, "invalid_request".into()));
+    let nested = br#"{"filename":"a","file_size":1,"chunks":[[0,null]]}"#.to_vec();
+    assert_eq!(send(json, nested).await, (422, "invalid_request".into()));
     assert_eq!(send(None, good.clone()).await, (415, "unsupported_media_type".into()));
     assert_eq!(send(Some("text/plain"), good).await, (415, "unsupported_media_type".into()));
     let large = format!(r#"{{"filename":"{}","file_size":1}}"#, "x".repeat(2 * 1024 * KIB));
@@ -137,6 +143,18 @@ async fn paths_and_methods_that_are_not_ours_get_a_problem(stack: Stack) {
     stack.get("/uploads?limit=x").await.expect_problem(422, "invalid_request");
     stack.get("/uploads?status=done").await.expect_problem(422, "invalid_request");
     stack.get("/uploads?cursor=x").await.expect_problem(422, "invalid_request");
+    let far = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .encode(format!("-8334601228800000 {}", Uuid::new_v4()));
+    let far = stack.get(&format!("/uploads?cursor={far}")).await;
+    far.expect_problem(422, "invalid_request");
+    for key in [&b"caf\xe9"[..], b"", &[b'x'; 256]] {
+        let key = reqwest::header::HeaderValue::from_bytes(key).unwrap();
+        let body = json!({ "filename": "a", "file_size": 1 });
+        let request = stack.http().post(stack.url("/uploads/init")).json(&body);
+        let answer = request.header("idempotency-key", key).send().await.unwrap();
+        assert_eq!(answer.status(), 422);
+    }
+    nothing_is_stored(&stack).await;
     let answer = stack.get("/stats").await;
     assert!(answer.headers.contains_key("x-request-id"));
     answer.expect(200);

@@ -16,7 +16,7 @@ pub struct AppArgs {
     /// `development` or `production`; production logs JSON
     #[arg(long, env = "APP_ENV", default_value = "development")]
     pub app_env: String,
-    /// The name in log lines
+    /// The name of this deployment, in the line that each program logs at its start
     #[arg(long, env = "APP_NAME", default_value = "upflow")]
     pub app_name: String,
     /// What to log, as in `info` or `warn,upflow_worker=debug`
@@ -65,5 +65,4 @@ pub fn init_logging(settings: &AppSettings) {
     } else {
         builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
     };
-    tracing::debug!(app = settings.name, "logging");
 }

@@ -48,6 +48,21 @@ pub async fn stale_assemblies(
     Ok(taken.into_iter().map(|upload| upload.upload_id).collect())
 }
 
+/// Takes every lease back, and answers the uploads that wait for their assembly. For a database that one
+/// process has to itself, at its start: whoever held a lease is dead.
+pub async fn adopt(db: &Db) -> Result<Vec<Uuid>, Error> {
+    let pending = session::Entity::update_many()
+        .set(session::ActiveModel {
+            lease_id: Set(None),
+            lease_until: Set(None),
+            ..Default::default()
+        })
+        .filter(session::Column::Status.eq(Status::PendingAssembly))
+        .exec_with_returning(db)
+        .await?;
+    Ok(pending.into_iter().map(|upload| upload.upload_id).collect())
+}
+
 /// Live uploads whose life is over.
 pub async fn overdue(db: &Db, now: DateTime<Utc>) -> Result<Vec<Uuid>, Error> {
     let filter = Condition::all()

@@ -42,7 +42,8 @@ impl Guard {
         // The protocol layer would read a form's file into memory before it asks who sends it.
         let form = text(headers, CONTENT_TYPE.as_str())
             .is_some_and(|kind| kind.starts_with("multipart/form-data"));
-        if request.method() == Method::POST && form {
+        let multipart = request.uri().query().is_some_and(|query| query.contains("upload"));
+        if request.method() == Method::POST && form && !multipart {
             return Err(s3_error!(NotImplemented, "Uploads by HTML form are not implemented."));
         }
         check_features(headers)?;
