@@ -259,8 +259,9 @@ impl Stack {
         }
     }
 
-    /// Ends all workers in the middle of what they do, as a kill would.
-    pub async fn kill_workers(&self) {
+    /// Ends all workers without a word to what they have in hand: those jobs go on, unwatched. A real kill
+    /// is in `processes` and `command`.
+    pub async fn abandon_workers(&self) {
         let workers = std::mem::take(&mut *self.0.workers.lock().unwrap());
         for worker in workers {
             worker.task.abort();

@@ -238,13 +238,25 @@ async fn killed_in_every_status_the_programs_lose_nothing(stack: Stack) {
     }
     client.call("POST", &format!("/uploads/{id}/complete"), None).await;
     api.kill().await;
-    // Workers are killed at several moments of the assembly.
-    for delay in [50, 150, 300] {
-        let mut killed = worker();
-        killed.says("the worker runs").await;
+    // Workers are killed at several moments of the assembly, each once it holds the lease.
+    let (mut before, mut kills) = (None, 0);
+    for delay in [0, 50, 150] {
+        let killed = worker();
+        let row = eventually("a worker holds the lease, or is done", || async {
+            let id = id.parse().unwrap();
+            let row = upflow_core::uploads::find(&stack.ctx().db, id).await.unwrap();
+            let ended = row.status != upflow_core::lifecycle::Status::PendingAssembly;
+            (ended || (row.lease_id.is_some() && row.lease_id != before)).then_some(row)
+        })
+        .await;
         tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
         killed.kill().await;
+        if row.status == upflow_core::lifecycle::Status::PendingAssembly {
+            kills += 1;
+        }
+        before = row.lease_id;
     }
+    assert!(kills > 0, "no worker was killed while it worked");
     let api = start_api().await;
     let last = worker();
     let done = eventually("the upload completes", || async {

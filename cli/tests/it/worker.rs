@@ -7,9 +7,13 @@ use fred::interfaces::{ClientLike, KeysInterface, StreamsInterface};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
+use upflow_core::checksum::Algorithm;
 use upflow_core::config::QueueSettings;
+use upflow_core::db::now;
+use upflow_core::lifecycle::Status;
 use upflow_core::queue::Job;
-use upflow_core::storage::ObjectKey;
+use upflow_core::storage::{Filename, NewMultipart, ObjectKey};
+use upflow_core::uploads;
 
 use crate::client::{KIB, MIB, Upload, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
@@ -18,7 +22,7 @@ use crate::suite;
 pub const SUITE: Suite = suite! { "worker":
     several_workers_share_many_uploads_and_finish_each_once,
     a_job_announced_many_times_is_done_once,
-    a_worker_killed_in_the_middle_is_replaced_and_the_file_is_whole,
+    a_worker_overtaken_in_the_middle_changes_nothing_and_the_file_is_whole,
     a_chunk_deleted_after_its_confirm_sends_the_upload_back,
     a_chunk_overwritten_after_its_confirm_is_never_in_the_file,
     an_aborted_upload_leaves_nothing_whatever_was_sent,
@@ -82,18 +86,33 @@ async fn a_job_announced_many_times_is_done_once(stack: Stack) {
     assert_eq!(events.iter().filter(|event| *event == "assembly_finished").count(), 1);
 }
 
-async fn a_worker_killed_in_the_middle_is_replaced_and_the_file_is_whole(stack: Stack) {
+async fn a_worker_overtaken_in_the_middle_changes_nothing_and_the_file_is_whole(stack: Stack) {
+    use sea_orm::ConnectionTrait;
     stack.stop_workers().await;
     let bytes = noise(40 * MIB + 3);
-    let upload = stack.plan("killed.bin", &bytes, 5 * MIB).await;
-    upload.send_all(&bytes).await;
-    upload.complete().await.expect(202);
-    // At several moments of its work, from before the first copy on.
-    for delay in [0, 20, 60, 120] {
+    let upload = pending(&stack, &bytes, 5 * MIB).await;
+    let (db, mut overtaken) = (&stack.ctx().db, 0);
+    // At several moments of its work, from the moment on at which it holds the lease.
+    for delay in [0, 60] {
         stack.start_worker();
+        let row = eventually("a worker holds the lease, or is done", || async {
+            let row = uploads::find(db, upload.id).await.unwrap();
+            (row.lease_id.is_some() || row.status != Status::PendingAssembly).then_some(row)
+        })
+        .await;
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        stack.kill_workers().await;
+        stack.abandon_workers().await;
+        if row.status != Status::PendingAssembly {
+            break;
+        }
+        overtaken += 1;
+        // As when the lease has run out and the janitor has announced the upload: the job of the
+        // worker before is still under way.
+        let free = "UPDATE upload_sessions SET lease_id = NULL, lease_until = NULL";
+        db.execute_unprepared(free).await.unwrap();
+        stack.ctx().queue.push(Job { upload_id: upload.id }).await.unwrap();
     }
+    assert!(overtaken > 0, "no worker was overtaken while it worked");
     stack.start_worker();
     upload.wait_for("completed").await;
     upload.assert_whole(&bytes).await;
@@ -156,29 +175,34 @@ async fn an_aborted_upload_leaves_nothing_whatever_was_sent(stack: Stack) {
 
 async fn a_multipart_upload_that_vanished_is_made_again(stack: Stack) {
     stack.stop_workers().await;
-    let bytes = noise(30 * MIB);
+    let bytes = noise(12 * MIB);
     let upload = pending(&stack, &bytes, 5 * MIB).await;
-    // A worker gets as far as to make one, and is killed; then somebody aborts it.
-    let multipart = loop {
-        stack.start_worker();
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        stack.kill_workers().await;
-        let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
-        if row.status != upflow_core::lifecycle::Status::PendingAssembly {
-            break None;
-        }
-        if let Some(multipart) = row.multipart_upload_id {
-            break Some(multipart);
-        }
+    let (db, storage) = (&stack.ctx().db, &stack.ctx().storage);
+    // A worker got as far as to make one, and ended; then a rule of the bucket removed it.
+    let (lease, assembly_id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let minute = Duration::from_secs(60);
+    uploads::claim(db, upload.id, lease, minute, now()).await.unwrap().unwrap();
+    let filename = Filename::parse("file.bin").unwrap();
+    let new = NewMultipart {
+        key: ObjectKey::Final { upload_id: upload.id, filename: filename.clone() },
+        filename: &filename,
+        content_type: "application/octet-stream",
+        algorithm: Algorithm::Crc64Nvme,
+        assembly_id,
     };
-    if let Some(multipart) = multipart {
-        let filename = upflow_core::storage::Filename::parse("file.bin").unwrap();
-        let key = ObjectKey::Final { upload_id: upload.id, filename };
-        stack.ctx().storage.abort_multipart(&key, &multipart).await.unwrap();
-    }
+    let multipart = storage.create_multipart(new).await.unwrap();
+    let id = Some(multipart.upload_id.as_str());
+    uploads::set_multipart(db, upload.id, lease, id, assembly_id).await.unwrap();
+    storage.abort_multipart(&multipart.key, &multipart.upload_id).await.unwrap();
+    let why = "it ended".to_owned();
+    uploads::hand_back(db, upload.id, lease, now(), why, false, now()).await.unwrap();
+
     stack.start_worker();
     upload.wait_for("completed").await;
     upload.assert_whole(&bytes).await;
+    let events = upload.events().await;
+    let failed = events.iter().filter(|event| *event == "attempt_failed").count();
+    assert_eq!(failed, 2, "that of the test, and the one that found it gone: {events:?}");
 }
 
 async fn a_file_mended_after_a_failure_is_assembled_anew(stack: Stack) {
