@@ -42,7 +42,7 @@ impl Chunks {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         let declared = validate::chunks(&body.0.chunks, row.plan(), row.checksum_algorithm)?;
-        let chunks = presigned(ctx, upload_id.0, &declared).await?;
+        let (_, chunks) = presigned(ctx, upload_id.0, &declared).await?;
         Ok(Json(PresignedChunks { chunks }))
     }
 

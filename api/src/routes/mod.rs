@@ -61,12 +61,13 @@ async fn shown(ctx: &Context, row: rows::Upload) -> Result<Upload, Problem> {
     Ok(Upload::new(row, progress, now()))
 }
 
-/// Notes what is declared, then signs: a URL is never out before the row knows how long it lives.
+/// Notes what is declared, then signs: a URL is never out before the row knows how long it lives. Answers
+/// the row as it then is, too.
 async fn presigned(
     ctx: &Context,
     upload_id: Uuid,
     declared: &[Declared],
-) -> Result<Vec<PresignedChunk>, Problem> {
+) -> Result<(rows::Upload, Vec<PresignedChunk>), Problem> {
     let now = now();
     let limits = &ctx.limits;
     let signer = ctx.storage.signer(now).await?;
@@ -81,7 +82,7 @@ async fn presigned(
         let signed = signer.put_chunk(&key, len, *checksum, limits.url_life, upload.expires_at)?;
         chunks.push(PresignedChunk::new(*index, len, signed));
     }
-    Ok(chunks)
+    Ok((upload, chunks))
 }
 
 /// Announces an upload to the workers. The row is committed by then; where this fails the janitor

@@ -67,7 +67,7 @@ impl Operators {
         let statuses = rows.map(|row| StatusStats {
             status: row.status.into(),
             uploads: row.uploads,
-            file_bytes: row.file_bytes,
+            file_bytes: row.file_bytes as i64,
         });
         Ok(Json(Stats { statuses: statuses.collect() }))
     }

@@ -88,8 +88,10 @@ impl Uploads {
             owner: OPEN.to_owned(),
             idempotency,
         };
-        let upload = match rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await? {
-            Created::New(upload) | Created::Replayed(upload) => upload,
+        let created = rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await?;
+        let (upload, replayed) = match created {
+            Created::New(upload) => (upload, false),
+            Created::Replayed(upload) => (upload, true),
             Created::KeyReused => {
                 return Err(Problem::new(
                     Code::IdempotencyKeyReused,
@@ -97,12 +99,12 @@ impl Uploads {
                 ));
             }
         };
-        // A replay may find its upload further on: then there is nothing to presign.
+        // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
         let takes_chunks = upload.status_at(now()).takes_chunks();
-        let presigned = if takes_chunks && !init.chunks.is_empty() {
+        let (upload, presigned) = if takes_chunks && (replayed || !init.chunks.is_empty()) {
             presigned(ctx, upload.upload_id, &init.chunks).await?
         } else {
-            Vec::new()
+            (upload, Vec::new())
         };
         let upload = shown(ctx, upload).await?;
         Ok(InitAnswer::Created(Json(NewUpload { upload, presigned })))

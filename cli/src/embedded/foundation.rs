@@ -120,7 +120,7 @@ async fn storage(s3: SocketAddr, credentials: StaticCredentials) -> anyhow::Resu
         path_style: true,
         key_prefix: String::new(),
         chunk_tag: None,
-        timeout: Duration::from_secs(30),
+        timeout: Duration::from_secs(10),
         credentials: Some(credentials),
     })
     .await;

@@ -10,6 +10,7 @@ mod command;
 mod flow;
 mod gate;
 mod harness;
+mod life;
 mod outage;
 mod processes;
 mod production;
@@ -19,13 +20,26 @@ mod storage;
 mod worker;
 
 use harness::{Backend, Suite};
+use upflow_core::config::AppSettings;
 
 fn main() {
+    // To see why: TEST_LOG=info, with one test and --nocapture.
+    if let Ok(log) = std::env::var("TEST_LOG") {
+        let (name, production, json_logs) = ("test".to_owned(), false, false);
+        upflow_core::config::init_logging(&AppSettings { name, production, log, json_logs });
+    }
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 6] =
-        [api::SUITE, flow::SUITE, resume::SUITE, storage::SUITE, worker::SUITE, command::SUITE];
+    let everywhere: [Suite; 7] = [
+        api::SUITE,
+        life::SUITE,
+        flow::SUITE,
+        resume::SUITE,
+        storage::SUITE,
+        worker::SUITE,
+        command::SUITE,
+    ];
     let mut trials = Vec::new();
     for suite in everywhere {
         trials.extend(suite.trials(Backend::Embedded));

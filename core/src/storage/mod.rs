@@ -88,6 +88,8 @@ impl Storage {
                 TimeoutConfig::builder()
                     .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
                     .operation_attempt_timeout(settings.timeout)
+                    // All tries together: who waits for a server that does not answer learns of it soon.
+                    .operation_timeout(2 * settings.timeout)
                     .build(),
             );
         if let Some(endpoint) = &settings.endpoint {
@@ -119,6 +121,13 @@ impl Storage {
     pub fn bucket(&self) -> &str {
         &self.settings.bucket
     }
+}
+
+/// For one call that takes longer than others: `attempt` for each try.
+fn patience(attempt: Duration) -> aws_sdk_s3::config::Builder {
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(attempt).operation_timeout(2 * attempt);
+    aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
 }
 
 /// Stands where the SDK was built without any source of credentials, which it is not.

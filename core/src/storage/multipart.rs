@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
@@ -12,13 +11,17 @@ use uuid::Uuid;
 
 use super::error::{ErrorKind, StorageError};
 use super::presign::{PATH, content_disposition};
-use super::{Filename, ObjectKey, Storage};
+use super::{Filename, ObjectKey, Storage, patience};
 use crate::checksum::{Algorithm, Checksum};
 
 /// Complete can take minutes for thousands of parts.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Copying a part of 5 GiB inside S3 can take minutes too.
 const COPY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Sending a part of some MiB over a slow line.
+const PUT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Giving up thousands of parts.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A multipart upload under way.
 #[derive(Debug, Clone)]
@@ -93,7 +96,7 @@ impl Storage {
             .copy_source(utf8_percent_encode(&source, PATH).to_string())
             .copy_source_if_match(format!("\"{etag}\""))
             .customize()
-            .config_override(attempt_timeout(COPY_TIMEOUT))
+            .config_override(patience(COPY_TIMEOUT))
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("UploadPartCopy", error))?;
@@ -131,8 +134,12 @@ impl Storage {
             Algorithm::Crc64Nvme => call.set_checksum_crc64_nvme(value.clone()),
             Algorithm::Crc32c => call.set_checksum_crc32_c(value.clone()),
         };
-        let sent =
-            call.send().await.map_err(|error| StorageError::from_sdk("UploadPart", error))?;
+        let sent = call
+            .customize()
+            .config_override(patience(PUT_TIMEOUT))
+            .send()
+            .await
+            .map_err(|error| StorageError::from_sdk("UploadPart", error))?;
         let etag = sent.e_tag().filter(|etag| !etag.is_empty());
         let etag = etag.ok_or_else(|| unusable("UploadPart", "no ETag in the answer"))?;
         Ok(UploadedPart { number, etag: etag.to_owned(), checksum: value })
@@ -167,7 +174,7 @@ impl Storage {
             .set_checksum_crc64_nvme(value.clone().filter(|_| crc64))
             .set_checksum_crc32_c(value.filter(|_| !crc64))
             .customize()
-            .config_override(attempt_timeout(COMPLETE_TIMEOUT))
+            .config_override(patience(COMPLETE_TIMEOUT))
             .send()
             .await
             .map(drop)
@@ -188,6 +195,8 @@ impl Storage {
                 .bucket(self.bucket())
                 .key(self.key(key))
                 .upload_id(upload_id)
+                .customize()
+                .config_override(patience(ABORT_TIMEOUT))
                 .send()
                 .await
                 .map_err(|error| StorageError::from_sdk("AbortMultipartUpload", error));
@@ -262,11 +271,6 @@ impl Storage {
 
 /// How often an abort is repeated while parts are seen.
 const ABORTS: usize = 5;
-
-fn attempt_timeout(timeout: Duration) -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::config::Builder::new()
-        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(timeout).build())
-}
 
 fn algorithm(algorithm: Algorithm) -> ChecksumAlgorithm {
     match algorithm {

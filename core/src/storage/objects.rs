@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::error::{ErrorKind, StorageError};
 use super::presign::content_disposition;
-use super::{Filename, ObjectKey, Storage, bare_etag};
+use super::{Filename, ObjectKey, Storage, bare_etag, patience};
 use crate::checksum::{Algorithm, Checksum};
 
 /// The metadata of a final object that says which assembly made it.
@@ -18,6 +18,9 @@ pub(super) const ASSEMBLY_ID: &str = "upflow-assembly-id";
 
 /// How many single deletes run at once where DeleteObjects cannot be used.
 const SINGLE_DELETES: usize = 16;
+
+/// Deleting a thousand objects in one call.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the next piece of a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -219,6 +222,8 @@ impl Storage {
             .delete_objects()
             .bucket(self.bucket())
             .delete(delete)
+            .customize()
+            .config_override(patience(DELETE_TIMEOUT))
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("DeleteObjects", error))?;
