@@ -22,6 +22,9 @@ const REGION: &str = "us-east-1";
 
 pub struct Foundation {
     pub ctx: Context,
+    /// What `ctx` is connected by.
+    pub database: DatabaseSettings,
+    pub storage: StorageSettings,
     /// Where clients reach the S3 server.
     pub s3: SocketAddr,
     stop: CancellationToken,
@@ -37,19 +40,21 @@ impl Foundation {
         let credentials = credentials::load_or_make(dir)?;
         let stop = CancellationToken::new();
         let server = serve(&dir.join("s3"), listener, &credentials, stop.clone()).await?;
+        let (database, storage) = (database(&dir.join("upflow.db"))?, storage(s3, credentials)?);
         let ctx = Context {
-            db: database(&dir.join("upflow.db")).await?,
-            storage: storage(s3, credentials).await?,
+            db: migrated(&database).await?,
+            storage: Storage::connect(&storage).await,
             queue: Queue::memory(),
             limits: Arc::new(limits),
         };
+        ctx.storage.check_bucket().await?;
         // The queue is empty after a start. The store has locked the folder, so this process is the only one.
         for upload_id in uploads::adopt(&ctx.db).await? {
             if ctx.queue.push(Job { upload_id }).await.is_err() {
                 break;
             }
         }
-        Ok(Self { ctx, s3, stop, server })
+        Ok(Self { ctx, database, storage, s3, stop, server })
     }
 
     /// Stops the S3 server and closes the database; API and worker must have ended.
@@ -94,25 +99,26 @@ async fn serve(
     Ok(S3Server::start(listener, store, settings, stop).await?)
 }
 
-async fn database(path: &Path) -> anyhow::Result<db::Db> {
+fn database(path: &Path) -> anyhow::Result<DatabaseSettings> {
     let absolute = std::path::absolute(path)?;
     let url = url::Url::from_file_path(&absolute)
         .map_err(|()| anyhow::anyhow!("{} cannot be written as a URL", absolute.display()))?;
-    let settings = DatabaseSettings {
+    Ok(DatabaseSettings {
         url: url.as_str().replacen("file:", "sqlite:", 1),
         max_connections: 8,
         timeout: Duration::from_secs(10),
-    };
-    let db = db::connect(&settings)
-        .await
-        .with_context(|| format!("the database {} cannot be opened", path.display()))?;
+    })
+}
+
+async fn migrated(settings: &DatabaseSettings) -> anyhow::Result<db::Db> {
+    let db = db::connect(settings).await.context("the database in the data folder")?;
     upflow_migration::up(&db).await?;
     Ok(db)
 }
 
-async fn storage(s3: SocketAddr, credentials: StaticCredentials) -> anyhow::Result<Storage> {
+fn storage(s3: SocketAddr, credentials: StaticCredentials) -> anyhow::Result<StorageSettings> {
     let endpoint = url::Url::parse(&format!("http://{s3}"))?;
-    let storage = Storage::connect(&StorageSettings {
+    Ok(StorageSettings {
         region: REGION.to_owned(),
         bucket: BUCKET.to_owned(),
         endpoint: Some(endpoint.clone()),
@@ -123,7 +129,4 @@ async fn storage(s3: SocketAddr, credentials: StaticCredentials) -> anyhow::Resu
         timeout: Duration::from_secs(10),
         credentials: Some(credentials),
     })
-    .await;
-    storage.check_bucket().await?;
-    Ok(storage)
 }

@@ -40,6 +40,15 @@ pub fn crc64(bytes: &[u8]) -> String {
     STANDARD.encode(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes).to_be_bytes())
 }
 
+/// Sends bytes to a presigned chunk, whatever they are.
+pub async fn sent(http: &reqwest::Client, presigned: &Value, bytes: Bytes) -> StatusCode {
+    let mut request = http.put(presigned["url"].as_str().unwrap()).body(bytes);
+    for (name, value) in presigned["headers"].as_object().unwrap() {
+        request = request.header(name, value.as_str().unwrap());
+    }
+    request.send().await.unwrap().status()
+}
+
 /// An answer of the API.
 #[derive(Debug)]
 pub struct Answer {
@@ -159,11 +168,7 @@ impl Upload {
 
     /// Sends bytes to a presigned chunk, whatever they are.
     pub async fn put(&self, presigned: &Value, bytes: Bytes) -> StatusCode {
-        let mut request = self.stack.http().put(presigned["url"].as_str().unwrap()).body(bytes);
-        for (name, value) in presigned["headers"].as_object().unwrap() {
-            request = request.header(name, value.as_str().unwrap());
-        }
-        request.send().await.unwrap().status()
+        sent(self.stack.http(), presigned, bytes).await
     }
 
     /// Sends a chunk of `bytes` with its checksum, unconfirmed.

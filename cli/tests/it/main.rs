@@ -7,6 +7,7 @@
 mod api;
 mod client;
 mod command;
+mod connections;
 mod flow;
 mod gate;
 mod harness;
@@ -15,6 +16,7 @@ mod outage;
 mod processes;
 mod production;
 mod programs;
+mod proxy;
 mod resume;
 mod storage;
 mod worker;
@@ -27,6 +29,9 @@ fn main() {
     if let Ok(log) = std::env::var("TEST_LOG") {
         let (name, production, json_logs) = ("test".to_owned(), false, false);
         upflow_core::config::init_logging(&AppSettings { name, production, log, json_logs });
+    }
+    if std::env::var_os("TEST_S3_CLEAN").is_some() {
+        return production::empty_prefix();
     }
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
@@ -49,6 +54,7 @@ fn main() {
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
+    trials.extend(connections::SUITE.trials(Backend::Production));
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {
         for suite in [flow::SUITE, storage::SUITE] {
