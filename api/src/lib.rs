@@ -1,6 +1,7 @@
 //! The HTTP API of UpFlow: the contract in `openapi.yaml`, the pages around it, and the server.
 
 mod allow;
+mod announce;
 mod body;
 pub mod config;
 mod problem;

@@ -260,6 +260,7 @@ impl From<uploads::Error> for Problem {
             uploads::Error::Db(error) => error.into(),
             uploads::Error::NotFound => Problem::upload_not_found(),
             uploads::Error::Conflict(status) => Problem::conflict(status),
+            uploads::Error::NoAnswer(_) => database_unavailable(&error),
             uploads::Error::LeaseLost => Problem::internal(&error),
         }
     }
@@ -268,12 +269,15 @@ impl From<uploads::Error> for Problem {
 impl From<DbErr> for Problem {
     fn from(error: DbErr) -> Self {
         if db::is_unavailable(&error) {
-            tracing::error!(%error, "the database does not answer");
-            let detail = "nothing is lost: try again in a moment";
-            return Problem::new(Code::DatabaseUnavailable, detail);
+            return database_unavailable(&error);
         }
         Problem::internal(&error)
     }
+}
+
+fn database_unavailable(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "the database does not answer");
+    Problem::new(Code::DatabaseUnavailable, "nothing is lost: try again in a moment")
 }
 
 impl From<StorageError> for Problem {

@@ -43,7 +43,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
 /// A message that nobody has taken for as long as a lease lasts may be lost.
 async fn announce(worker: &Arc<Worker>) -> Result<(), JobError> {
     let before = now() - worker.settings.lease;
-    for upload_id in uploads::stale_assemblies(&worker.ctx.db, before, now()).await? {
+    for upload_id in worker.ask(uploads::stale_assemblies(&worker.ctx.db, before, now())).await? {
         if worker.ctx.queue.push(Job { upload_id }).await.is_err() {
             // The queue says so itself; the rows come up again after as long.
             break;
@@ -54,8 +54,8 @@ async fn announce(worker: &Arc<Worker>) -> Result<(), JobError> {
 
 async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
     let db = &worker.ctx.db;
-    for id in uploads::overdue(db, now()).await? {
-        if uploads::expire(db, id, now()).await? {
+    for id in worker.ask(uploads::overdue(db, now())).await? {
+        if worker.ask(uploads::expire(db, id, now())).await? {
             tracing::info!(upload.id = %id, "expired");
         }
     }
@@ -63,7 +63,7 @@ async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
 }
 
 async fn clean_up(worker: &Arc<Worker>) -> Result<(), JobError> {
-    let due = uploads::to_clean(&worker.ctx.db, now()).await?;
+    let due = worker.ask(uploads::to_clean(&worker.ctx.db, now())).await?;
     stream::iter(due)
         .take_until(worker.stop.cancelled())
         .for_each_concurrent(CLEANUPS, |id| async move {
@@ -79,7 +79,7 @@ async fn retire(worker: &Arc<Worker>) -> Result<(), JobError> {
     let before = now() - worker.ctx.limits.retention;
     let mut rows = 0;
     for _ in 0..RETIREMENTS {
-        match uploads::delete_retired(&worker.ctx.db, before).await? {
+        match worker.ask(uploads::delete_retired(&worker.ctx.db, before)).await? {
             0 => break,
             deleted => rows += deleted,
         }

@@ -11,6 +11,7 @@ use upflow_core::uploads as rows;
 use uuid::Uuid;
 
 use super::{Shared, Tag, presigned};
+use crate::announce::announce_confirmed;
 use crate::body::Body;
 use crate::problem::Problem;
 use crate::schema::{
@@ -82,6 +83,7 @@ impl Chunks {
             }
             confirmed => confirmed?,
         };
+        announce_confirmed(ctx, &row, confirmed).await;
         let checksum = inspection.seen.into_iter().next().and_then(|seen| seen.checksum);
         Ok(Json(ConfirmedChunk {
             chunk_index: index,
@@ -126,7 +128,11 @@ impl Chunks {
                 Err(Problem::Conflict(..)) => {
                     return all_confirmed_before(ctx, &assembling(ctx, &row).await?, indexes).await;
                 }
-                confirmed => confirmed.map(|confirmed| (confirmed.status, confirmed.count))?,
+                confirmed => {
+                    let confirmed = confirmed?;
+                    announce_confirmed(ctx, &row, confirmed).await;
+                    (confirmed.status, confirmed.count)
+                }
             }
         };
         let rejected = inspection.rejected.into_iter().map(|rejected| RejectedChunk {

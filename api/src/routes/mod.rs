@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
 use upflow_core::db::now;
-use upflow_core::queue::Job;
 use upflow_core::uploads::{self as rows, Declared};
 use uuid::Uuid;
 
@@ -83,12 +82,4 @@ async fn presigned(
         chunks.push(PresignedChunk::new(*index, len, signed));
     }
     Ok((upload, chunks))
-}
-
-/// Announces an upload to the workers. The row is committed by then; where this fails the janitor
-/// finds the row, only later.
-async fn announce(ctx: &Context, upload_id: Uuid) {
-    if let Err(error) = ctx.queue.push(Job { upload_id }).await {
-        tracing::warn!(upload.id = %upload_id, %error, "a job was not announced; the janitor will");
-    }
 }

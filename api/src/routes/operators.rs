@@ -7,7 +7,8 @@ use poem_openapi::payload::Json;
 use upflow_core::uploads as rows;
 use uuid::Uuid;
 
-use super::{Shared, Tag, announce, shown};
+use super::{Shared, Tag, shown};
+use crate::announce::announce;
 use crate::problem::Problem;
 use crate::schema::{Stats, StatusStats, Upload, UploadEvent, UploadEvents, time};
 

@@ -17,7 +17,8 @@ use upflow_core::storage::ObjectKey;
 use upflow_core::uploads::{self as rows, Created, Cursor, Filter, Requested};
 use uuid::Uuid;
 
-use super::{OPEN, Shared, Tag, announce, presigned, shown};
+use super::{OPEN, Shared, Tag, presigned, shown};
+use crate::announce::announce;
 use crate::body::Body;
 use crate::problem::{Code, FieldError, Problem};
 use crate::schema::{InitUpload, NewUpload, Progress, Upload, UploadPage, UploadStatus};

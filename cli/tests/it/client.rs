@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use rand::{RngCore as _, SeedableRng as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -252,14 +253,23 @@ impl Upload {
             page.objects.is_empty().then_some(())
         })
         .await;
-        let multiparts = storage.list_multiparts(&finals(self.id)).await.unwrap();
+        // By the whole key: some servers take the prefix for nothing else.
+        let filename = self.body["filename"].as_str().unwrap();
+        let key = format!("{}{filename}", finals(self.id));
+        let multiparts = storage.list_multiparts(&key).await.unwrap();
         assert!(multiparts.is_empty(), "{multiparts:?}");
     }
 
     /// The names of what happened, in order.
     pub async fn events(&self) -> Vec<String> {
+        self.event_times().await.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The names of what happened and when, in order.
+    pub async fn event_times(&self) -> Vec<(String, DateTime<Utc>)> {
         let events = self.stack.get(&self.path("/events")).await.expect(200);
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
         let events = events["events"].as_array().unwrap().iter();
-        events.map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+        events.map(|event| (text(event, "event"), text(event, "at").parse().unwrap())).collect()
     }
 }

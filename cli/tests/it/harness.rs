@@ -59,6 +59,7 @@ impl Default for Options {
                 url_life: Duration::from_secs(900),
                 upload_life: Duration::from_secs(7 * 24 * 3600),
                 retention: Duration::from_secs(30 * 24 * 3600),
+                eager: true,
                 s3_calls_per_request: 16,
             },
             worker: WorkerSettings {

@@ -8,6 +8,7 @@ mod api;
 mod client;
 mod command;
 mod connections;
+mod faults;
 mod flow;
 mod gate;
 mod harness;
@@ -36,13 +37,14 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 7] = [
+    let everywhere: [Suite; 8] = [
         api::SUITE,
         life::SUITE,
         flow::SUITE,
         resume::SUITE,
         storage::SUITE,
         worker::SUITE,
+        faults::SUITE,
         command::SUITE,
     ];
     let mut trials = Vec::new();

@@ -11,12 +11,14 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
+use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -43,6 +45,10 @@ pub struct Call {
     /// Counted from 0, over all operations.
     pub number: usize,
     pub operation: Operation,
+    /// The upload that it is for.
+    pub upload: Option<Uuid>,
+    /// It came by a presigned URL: from a client.
+    pub presigned: bool,
     /// The path, bucket included, and the query.
     pub target: String,
 }
@@ -56,14 +62,12 @@ pub enum Fault {
     LoseRequest,
     /// The server gets half of the body.
     CutRequest,
-    /// The server does it; the answer is this error.
+    /// The server does it; the answer is this error. One in a 200 is what Complete may come to.
     FailAfter(u16, &'static str),
     /// The server does it; the connection is cut before the answer.
     LoseAnswer,
     /// The server does it; half of the body of its answer comes through.
     CutAnswer,
-    /// The server does it; the answer is a 200 with this error inside, as Complete may have it.
-    ErrorInside(&'static str),
     /// The server never hears of it, and no answer comes until the caller leaves.
     HoldRequest,
     /// The server does it, and no answer comes until the caller leaves.
@@ -163,43 +167,44 @@ impl Proxy {
         self.0.held.subscribe()
     }
 
-    fn note(&self, request: &Request<Incoming>) -> Call {
+    fn note(&self, parts: &Parts, body: &[u8]) -> Call {
         let mut calls = lock(&self.0.calls);
-        let call = Call {
-            number: calls.len(),
-            operation: operation(request),
-            target: request.uri().to_string(),
-        };
+        let target = parts.uri.to_string();
+        let body = if parts.method == Method::POST { body } else { b"" };
+        let upload = upload(&target).or_else(|| upload(&String::from_utf8_lossy(body)));
+        let presigned = target.contains("X-Amz-Signature=");
+        let number = calls.len();
+        let call = Call { number, operation: operation(parts), upload, presigned, target };
         calls.push(call.clone());
         call
     }
 
     async fn pass(&self, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
-        let call = self.note(&request);
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+        let call = self.note(&parts, &bytes);
         let judge = lock(&self.0.judge).clone();
         let fault = match judge {
             Some(judge) => judge(call).await,
             None => None,
         };
         match fault {
-            Some(Fault::Refuse(status, code)) => {
-                // Read, so that the connection can go on.
-                let _ = request.into_body().collect().await;
-                return Ok(error(status, code));
-            }
+            Some(Fault::Refuse(status, code)) => return Ok(error(status, code)),
             Some(Fault::LoseRequest) => return Err(cut()),
             Some(Fault::HoldRequest) => return self.hold().await,
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             _ => {}
         }
-        let half = fault == Some(Fault::CutRequest);
-        let answer = self.forward(request, half).await?;
+        let body = match fault {
+            Some(Fault::CutRequest) => halved(bytes).boxed(),
+            _ => whole(bytes),
+        };
+        let answer = self.forward(Request::from_parts(parts, body)).await?;
         match fault {
             Some(Fault::FailAfter(status, code)) => Ok(error(status, code)),
             Some(Fault::LoseAnswer) => Err(cut()),
             Some(Fault::HoldAnswer) => self.hold().await,
             Some(Fault::CutAnswer) => Ok(answer.map(|bytes| halved(bytes).boxed())),
-            Some(Fault::ErrorInside(code)) => Ok(error(200, code)),
             Some(Fault::HideChecksums) => Ok(without_checksums(answer)),
             _ => Ok(answer.map(whole)),
         }
@@ -211,20 +216,13 @@ impl Proxy {
         std::future::pending().await
     }
 
-    async fn forward(
-        &self,
-        request: Request<Incoming>,
-        half: bool,
-    ) -> Result<Response<Bytes>, std::io::Error> {
+    async fn forward(&self, request: Request<Body>) -> Result<Response<Bytes>, std::io::Error> {
         let other = std::io::Error::other;
-        let (parts, body) = request.into_parts();
-        let bytes = body.collect().await.map_err(other)?.to_bytes();
-        let body = if half { halved(bytes).boxed() } else { whole(bytes) };
         let stream = TcpStream::connect(&self.0.target).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(other)?;
         let connection = tokio::spawn(connection);
-        let answer = sender.send_request(Request::from_parts(parts, body)).await.map_err(other)?;
+        let answer = sender.send_request(request).await.map_err(other)?;
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.map_err(other)?.to_bytes();
         connection.abort();
@@ -281,11 +279,18 @@ fn without_checksums(mut answer: Response<Bytes>) -> Response<Body> {
     answer.map(|_| whole(text.into()))
 }
 
-fn operation(request: &Request<Incoming>) -> Operation {
-    let query = request.uri().query().unwrap_or_default();
+/// The id in the first key that stands in a text.
+fn upload(text: &str) -> Option<Uuid> {
+    let text = text.replace("%2F", "/");
+    let id = text.split_once("uploads/")?.1;
+    id.get(..36)?.parse().ok()
+}
+
+fn operation(request: &Parts) -> Operation {
+    let query = request.uri.query().unwrap_or_default();
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
-    let key = request.uri().path().trim_matches('/').contains('/');
-    match *request.method() {
+    let key = request.uri.path().trim_matches('/').contains('/');
+    match request.method {
         Method::HEAD if key => Operation::HeadObject,
         Method::HEAD => Operation::HeadBucket,
         Method::GET if has("uploadId") => Operation::ListParts,
@@ -293,7 +298,7 @@ fn operation(request: &Request<Incoming>) -> Operation {
         Method::GET if key => Operation::GetObject,
         Method::GET => Operation::ListObjects,
         Method::PUT if has("partNumber") => {
-            if request.headers().contains_key("x-amz-copy-source") {
+            if request.headers.contains_key("x-amz-copy-source") {
                 Operation::UploadPartCopy
             } else {
                 Operation::UploadPart

@@ -4,6 +4,7 @@
 //! Servers differ (see `error`): ETags are opaque text, quotes removed; a checksum may be absent; and
 //! whether a call took effect is judged by what is there afterwards.
 
+mod abilities;
 mod credentials;
 mod error;
 mod key;
@@ -24,13 +25,16 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use tokio::sync::OnceCell;
 
+pub use abilities::Abilities;
 pub use error::{ErrorKind, StorageError};
 pub use key::{BadFilename, Filename, MAX_FILENAME_BYTES, ObjectKey, chunk_index, chunks, finals};
 pub use multipart::{Multipart, NewMultipart, UploadedPart};
 pub use objects::{Body, Listed, ObjectHead, Page};
 pub use presign::Presigned;
 
+use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
 use credentials::Credentials;
 
@@ -40,6 +44,8 @@ pub struct Storage {
     client: Client,
     credentials: Arc<Credentials>,
     settings: Arc<StorageSettings>,
+    /// By algorithm.
+    abilities: Arc<[OnceCell<Abilities>; Algorithm::ALL.len()]>,
 }
 
 impl Storage {
@@ -99,6 +105,7 @@ impl Storage {
             client: Client::from_conf(config.build()),
             credentials: Arc::new(Credentials::new(provider)),
             settings: Arc::new(settings.clone()),
+            abilities: Arc::default(),
         }
     }
 

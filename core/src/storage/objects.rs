@@ -242,7 +242,7 @@ impl Storage {
         }
     }
 
-    async fn delete_one(&self, key: String) -> Result<(), StorageError> {
+    pub(super) async fn delete_one(&self, key: String) -> Result<(), StorageError> {
         self.client
             .delete_object()
             .bucket(self.bucket())

@@ -51,12 +51,18 @@ pub async fn stale_assemblies(
 /// Takes every lease back, and answers the uploads that wait for their assembly. For a database that one
 /// process has to itself, at its start: whoever held a lease is dead.
 pub async fn adopt(db: &Db) -> Result<Vec<Uuid>, Error> {
+    let free = || session::ActiveModel {
+        lease_id: Set(None),
+        lease_until: Set(None),
+        ..Default::default()
+    };
+    session::Entity::update_many()
+        .set(free())
+        .filter(session::Column::LeaseId.is_not_null())
+        .exec(db)
+        .await?;
     let pending = session::Entity::update_many()
-        .set(session::ActiveModel {
-            lease_id: Set(None),
-            lease_until: Set(None),
-            ..Default::default()
-        })
+        .set(free())
         .filter(session::Column::Status.eq(Status::PendingAssembly))
         .exec_with_returning(db)
         .await?;
@@ -102,7 +108,9 @@ pub async fn expire(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<bool, Error
     if upload.expires_at > now || Event::Expire.apply(upload.status).is_none() {
         return Ok(false);
     }
-    apply(&tx, &upload, Event::Expire, None, now, Default::default()).await?;
+    let free =
+        session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() };
+    apply(&tx, &upload, Event::Expire, None, now, free).await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -115,7 +123,7 @@ pub async fn claim_cleanup(
     lease_life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
-    take_lease(db, id, lease, lease_life, uncleaned(), now).await
+    take_lease(db, id, lease, lease_life, uncleaned(), 0, now).await
 }
 
 /// Ends a clean-up, begun at `began`, that left nothing behind. Before `again_at` something may still

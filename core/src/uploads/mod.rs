@@ -11,12 +11,12 @@ mod janitor;
 mod read;
 
 pub use assembly::{
-    CopiedPart, Integrity, claim, finish, give_up, hand_back, lose_chunks, record_parts, renew,
-    set_multipart,
+    CopiedPart, Integrity, LetGo, claim, claim_ahead, finish, give_up, hand_back, let_go,
+    lose_chunks, record_parts, renew, set_multipart,
 };
 pub use chunks::{
     Confirmed, Declared, Requested, SeenChunk, abort, chunk_rows, confirm, declare, drop_chunks,
-    request_assembly,
+    request_assembly, uncopied,
 };
 pub use create::{Created, NewUpload, create};
 pub use janitor::{
@@ -54,6 +54,9 @@ pub enum Error {
     /// The upload's status does not allow it.
     #[error("the upload is {0}")]
     Conflict(Status),
+    /// The database did not answer, or not in time: whether it was done is not known.
+    #[error("the database did not answer in {0:?}")]
+    NoAnswer(Duration),
     /// The lease has passed to another worker.
     #[error("the lease was lost")]
     LeaseLost,
