@@ -357,6 +357,10 @@ impl Stack {
         }
     }
 
+    pub fn backend(&self) -> Backend {
+        self.0.backend
+    }
+
     pub fn proxy(&self) -> &Proxy {
         self.0.proxy.as_ref().expect("this stack was started with a proxy")
     }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ahead;
 mod api;
 mod client;
 mod command;
@@ -12,6 +13,7 @@ mod faults;
 mod flow;
 mod gate;
 mod harness;
+mod kills;
 mod life;
 mod outage;
 mod processes;
@@ -37,14 +39,16 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 8] = [
+    let everywhere: [Suite; 10] = [
         api::SUITE,
         life::SUITE,
         flow::SUITE,
         resume::SUITE,
         storage::SUITE,
         worker::SUITE,
+        ahead::SUITE,
         faults::SUITE,
+        kills::SUITE,
         command::SUITE,
     ];
     let mut trials = Vec::new();

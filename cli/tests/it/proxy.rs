@@ -49,8 +49,6 @@ pub struct Call {
     pub upload: Option<Uuid>,
     /// It came by a presigned URL: from a client.
     pub presigned: bool,
-    /// The path, bucket included, and the query.
-    pub target: String,
 }
 
 /// What becomes of a call instead of its answer.
@@ -174,7 +172,7 @@ impl Proxy {
         let upload = upload(&target).or_else(|| upload(&String::from_utf8_lossy(body)));
         let presigned = target.contains("X-Amz-Signature=");
         let number = calls.len();
-        let call = Call { number, operation: operation(parts), upload, presigned, target };
+        let call = Call { number, operation: operation(parts), upload, presigned };
         calls.push(call.clone());
         call
     }
