@@ -64,8 +64,11 @@ pub(crate) async fn abort_multiparts(worker: &Worker, upload: &Upload) -> Result
     let storage = &worker.ctx.storage;
     let Some(key) = final_key(upload) else { return Ok(()) };
     // By the whole key: some servers take the prefix for nothing else.
-    for (_, multipart) in storage.list_multiparts(&key.to_string()).await? {
-        storage.abort_multipart(&key, &multipart).await?;
+    for multipart in storage.list_multiparts(&key.to_string(), None).await?.uploads {
+        // What begins with this key may go on.
+        if multipart.key == key.to_string() {
+            storage.abort_multipart(&key, &multipart.upload_id).await?;
+        }
     }
     if let Some(multipart) = &upload.multipart_upload_id {
         storage.abort_multipart(&key, multipart).await?;

@@ -96,7 +96,7 @@ impl Worker {
 
 /// An error that ends a job for now.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum JobError {
+pub enum JobError {
     #[error(transparent)]
     Uploads(#[from] uploads::Error),
     #[error(transparent)]

@@ -256,7 +256,7 @@ impl Upload {
         // By the whole key: some servers take the prefix for nothing else.
         let filename = self.body["filename"].as_str().unwrap();
         let key = format!("{}{filename}", finals(self.id));
-        let multiparts = storage.list_multiparts(&key).await.unwrap();
+        let multiparts = storage.list_multiparts(&key, None).await.unwrap().uploads;
         assert!(multiparts.is_empty(), "{multiparts:?}");
     }
 

@@ -48,6 +48,8 @@ pub struct Options {
     pub gated: bool,
     /// API, workers and clients reach S3 through a proxy; only the test itself does not.
     pub proxied: bool,
+    /// Instead of a prefix of its own.
+    pub key_prefix: Option<String>,
     /// One try of a call to S3.
     pub s3_timeout: Duration,
 }
@@ -70,9 +72,11 @@ impl Default for Options {
                 attempts: 100,
                 cleanup_grace: Duration::from_secs(1),
                 janitor_interval: Duration::from_millis(300),
+                orphan_interval: Duration::ZERO,
             },
             gated: false,
             proxied: false,
+            key_prefix: None,
             s3_timeout: Duration::from_secs(10),
         }
     }

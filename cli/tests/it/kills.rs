@@ -121,8 +121,10 @@ async fn killed_at_any_step(stack: Stack, plan: Plan) {
     if plan.job == Job::Assemble {
         smooth.assert_whole(&plan.bytes).await;
     }
-    worker.kill().await;
     let steps = calls(&first, smooth.id);
+    smooth.complete_and_wait().await;
+    smooth.assert_whole(&plan.bytes).await;
+    worker.kill().await;
     assert!(steps.len() >= 2, "{steps:?}");
 
     let scenarios: Vec<(usize, Fault)> = (0..steps.len())

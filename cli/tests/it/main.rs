@@ -13,6 +13,7 @@ mod faults;
 mod flow;
 mod gate;
 mod harness;
+mod janitor;
 mod kills;
 mod life;
 mod outage;
@@ -60,6 +61,7 @@ fn main() {
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
+    trials.extend(janitor::SUITE.trials(Backend::Production));
     trials.extend(connections::SUITE.trials(Backend::Production));
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {

@@ -69,7 +69,10 @@ impl Production {
         admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
         database.set_path(&name);
         let mut storage = if own_bucket { bucket_of_the_environment() } else { on_loopback() };
-        storage.key_prefix = format!("{}{name}/", storage.key_prefix);
+        storage.key_prefix = match &options.key_prefix {
+            Some(prefix) => prefix.clone(),
+            None => format!("{}{name}/", storage.key_prefix),
+        };
 
         let mut gates = None;
         if options.gated {
@@ -112,7 +115,7 @@ impl Production {
         }
         // Everything under the prefix of this test.
         self.ctx.storage.delete_all("").await.unwrap();
-        let left = self.ctx.storage.list_multiparts("").await.unwrap();
+        let left = self.ctx.storage.list_multiparts("", None).await.unwrap().uploads;
         self.ctx.db.clone().close().await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         self.admin.execute_unprepared(&drop).await.unwrap();
@@ -128,7 +131,8 @@ pub fn empty_prefix() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let storage = Storage::connect(&bucket_of_the_environment()).await;
-        for (key, upload_id) in storage.list_multiparts("").await.unwrap() {
+        for listed in storage.list_multiparts("", None).await.unwrap().uploads {
+            let (key, upload_id) = (listed.key, listed.upload_id);
             // `{test}/uploads/{upload_id}/final/{filename}`
             let mut segments = key.split('/').rev();
             let filename = Filename::parse(segments.next().unwrap()).unwrap();

@@ -11,6 +11,7 @@ mod key;
 mod multipart;
 mod objects;
 mod presign;
+mod strays;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use tokio::sync::OnceCell;
 pub use abilities::Abilities;
 pub use error::{ErrorKind, StorageError};
 pub use key::{BadFilename, Filename, MAX_FILENAME_BYTES, ObjectKey, chunk_index, chunks, finals};
-pub use multipart::{Multipart, NewMultipart, UploadedPart};
+pub use multipart::{ListedMultipart, Multipart, MultipartPage, NewMultipart, UploadedPart};
 pub use objects::{Body, Listed, ObjectHead, Page};
 pub use presign::Presigned;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use percent_encoding::utf8_percent_encode;
 use uuid::Uuid;
 
@@ -48,6 +49,22 @@ pub struct UploadedPart {
     pub number: i32,
     pub etag: String,
     pub checksum: Option<String>,
+}
+
+/// A multipart upload in a listing.
+#[derive(Debug, Clone)]
+pub struct ListedMultipart {
+    /// Without the deployment's prefix.
+    pub key: String,
+    pub upload_id: String,
+    pub initiated: Option<DateTime<Utc>>,
+}
+
+/// At most 1,000 multipart uploads, and where the next page begins: key and id.
+#[derive(Debug, Default)]
+pub struct MultipartPage {
+    pub uploads: Vec<ListedMultipart>,
+    pub next: Option<(String, String)>,
 }
 
 impl Storage {
@@ -240,32 +257,42 @@ impl Storage {
         }
     }
 
-    /// The ids of the multipart uploads under way to keys that start with `prefix`, at most 1,000.
+    /// The multipart uploads under way to keys that start with `prefix`, in pages of 1,000 from where the page
+    /// before ended. None on a server that does not list them: then only the ids in the rows are known.
     pub async fn list_multiparts(
         &self,
         prefix: &str,
-    ) -> Result<Vec<(String, String)>, StorageError> {
+        next: Option<(String, String)>,
+    ) -> Result<MultipartPage, StorageError> {
+        let (key_marker, id_marker) = next.unzip();
         let listed = self
             .client
             .list_multipart_uploads()
             .bucket(self.bucket())
             .prefix(format!("{}{prefix}", self.settings.key_prefix))
+            .set_key_marker(key_marker)
+            .set_upload_id_marker(id_marker)
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("ListMultipartUploads", error));
-        match listed {
-            Ok(listed) => Ok(listed
-                .uploads()
-                .iter()
-                .filter_map(|upload| {
-                    let key = upload.key()?.strip_prefix(&self.settings.key_prefix)?;
-                    Some((key.to_owned(), upload.upload_id()?.to_owned()))
-                })
-                .collect()),
-            // Then only the id in the row is known.
-            Err(error) if error.kind == ErrorKind::NotImplemented => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) if error.kind == ErrorKind::NotImplemented => {
+                return Ok(MultipartPage::default());
+            }
+            Err(error) => return Err(error),
+        };
+        let uploads = listed.uploads().iter().filter_map(|upload| {
+            Some(ListedMultipart {
+                key: upload.key()?.strip_prefix(&self.settings.key_prefix)?.to_owned(),
+                upload_id: upload.upload_id()?.to_owned(),
+                initiated: upload.initiated().and_then(super::objects::time),
+            })
+        });
+        let more = listed.is_truncated().unwrap_or_default();
+        let next = listed.next_key_marker().zip(listed.next_upload_id_marker());
+        let next = next.filter(|_| more).map(|(key, id)| (key.to_owned(), id.to_owned()));
+        Ok(MultipartPage { uploads: uploads.collect(), next })
     }
 }
 

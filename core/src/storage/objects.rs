@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
@@ -55,6 +56,7 @@ pub struct Listed {
     pub key: String,
     pub etag: String,
     pub size: i64,
+    pub modified: Option<DateTime<Utc>>,
 }
 
 /// At most 1,000 objects, and where the next page begins.
@@ -76,6 +78,11 @@ impl Body {
             Err(_) => Err(failed(format!("no data for {BODY_TIMEOUT:?}"))),
         }
     }
+}
+
+/// A time of S3.
+pub(super) fn time(time: &aws_sdk_s3::primitives::DateTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(time.secs(), time.subsec_nanos())
 }
 
 impl Storage {
@@ -125,6 +132,7 @@ impl Storage {
                 key: key.to_owned(),
                 etag: bare_etag(object.e_tag().unwrap_or_default()),
                 size: object.size().unwrap_or_default(),
+                modified: object.last_modified().and_then(time),
             })
         });
         let more = page.is_truncated().unwrap_or_default();

@@ -20,7 +20,8 @@ pub use chunks::{
 };
 pub use create::{Created, NewUpload, create};
 pub use janitor::{
-    adopt, claim_cleanup, cleaned, delete_retired, expire, overdue, stale_assemblies, to_clean,
+    adopt, claim_cleanup, cleaned, delete_retired, expire, known, overdue, retired,
+    stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
     Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, progress, stats,
