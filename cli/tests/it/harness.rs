@@ -177,6 +177,7 @@ struct Inner {
     ground: Mutex<Option<Ground>>,
     address: SocketAddr,
     api: Mutex<Option<Running>>,
+    more_apis: Mutex<Vec<Running>>,
     workers: Mutex<Vec<Running>>,
     siblings: Mutex<Vec<Stack>>,
     http: reqwest::Client,
@@ -242,6 +243,7 @@ impl Stack {
             ground: Mutex::new(Some(ground)),
             address: listener.local_addr().unwrap(),
             api: Mutex::new(None),
+            more_apis: Mutex::new(Vec::new()),
             workers: Mutex::new(Vec::new()),
             siblings: Mutex::new(Vec::new()),
             http: crate::client::http(),
@@ -269,6 +271,17 @@ impl Stack {
     /// Serves again on the address it had.
     pub async fn start_api(&self) {
         self.serve(TcpListener::bind(self.0.address).unwrap());
+    }
+
+    /// One more API on the same parts, until the test ends; answers its address.
+    pub async fn another_api(&self) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serve = upflow_api::serve(self.0.serving.clone(), listener, stop.clone());
+        let task = tokio::spawn(async move { serve.await.unwrap() });
+        self.0.more_apis.lock().unwrap().push(Running { stop, task });
+        format!("http://{address}")
     }
 
     pub async fn stop_api(&self) {
@@ -348,8 +361,9 @@ impl Stack {
             Box::pin(sibling.tear_down()).await;
         }
         let api = self.0.api.lock().unwrap().take();
+        let more = std::mem::take(&mut *self.0.more_apis.lock().unwrap());
         let workers = std::mem::take(&mut *self.0.workers.lock().unwrap());
-        for running in api.into_iter().chain(workers) {
+        for running in api.into_iter().chain(more).chain(workers) {
             running.stop.cancel();
             let _ = running.task.await;
         }

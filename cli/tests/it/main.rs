@@ -6,6 +6,7 @@
 
 mod ahead;
 mod api;
+mod chaos;
 mod client;
 mod command;
 mod connections;
@@ -40,7 +41,7 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 10] = [
+    let everywhere: [Suite; 11] = [
         api::SUITE,
         life::SUITE,
         flow::SUITE,
@@ -50,6 +51,7 @@ fn main() {
         ahead::SUITE,
         faults::SUITE,
         kills::SUITE,
+        chaos::SUITE,
         command::SUITE,
     ];
     let mut trials = Vec::new();
