@@ -3,6 +3,7 @@
 //! janitors may do so at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use upflow_core::Context;
@@ -17,11 +18,14 @@ use crate::{cleanup, orphans};
 
 /// Clean-ups under way at once.
 const CLEANUPS: usize = 4;
+const TRIALS_EVERY: Duration = Duration::from_secs(3_600);
+/// Trials under way are younger.
+const TRIAL: Duration = Duration::from_secs(600);
 /// Portions of old rows that one round deletes at most.
 const RETIREMENTS: usize = 50;
 
 pub(crate) async fn run(worker: Arc<Worker>) {
-    let mut broken = [false; 5];
+    let mut broken = [false; 6];
     while !worker.stop.is_cancelled() {
         // One after the other, and none hinders the next.
         let steps = [
@@ -29,6 +33,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             ("expire", expire(&worker).await),
             ("clean up", clean_up(&worker).await),
             ("retire", retire(&worker).await),
+            ("remove trials", remove_trials(&worker).await),
             ("count orphans", count_orphans(&worker).await),
         ];
         for ((step, outcome), broken) in steps.into_iter().zip(&mut broken) {
@@ -92,6 +97,15 @@ async fn retire(worker: &Arc<Worker>) -> Result<(), JobError> {
     }
     if rows > 0 {
         tracing::info!(rows, "deleted the rows of uploads that ended long ago");
+    }
+    Ok(())
+}
+
+/// What a worker has left that was killed while it tried what the storage enforces.
+async fn remove_trials(worker: &Arc<Worker>) -> Result<(), JobError> {
+    let task = uploads::take_task(&worker.ctx.db, "remove_trials", TRIALS_EVERY, now());
+    if worker.ask(task).await? {
+        worker.ctx.storage.remove_trials(now() - TRIAL).await?;
     }
     Ok(())
 }

@@ -38,7 +38,8 @@ pub async fn find(ctx: &Context) -> Result<BTreeMap<Uuid, Orphan>, JobError> {
         // Looked up after the listing: a row is there before the first object of its upload is.
         let ids: Vec<Uuid> = ids.into_iter().collect();
         let known = uploads::known(&ctx.db, &ids).await?;
-        for id in ids.into_iter().filter(|id| !known.contains(id)) {
+        // The nil id is that of trials, which have their own broom.
+        for id in ids.into_iter().filter(|id| !id.is_nil() && !known.contains(id)) {
             let orphan = with_chunks(ctx, id).await?;
             if orphan.chunks > 0 && orphans.len() < MOST {
                 orphans.insert(id, orphan);
@@ -82,7 +83,8 @@ async fn add_multiparts(
             page.uploads.into_iter().filter_map(|one| Some((upload_of(&one.key)?, one))).collect();
         let ids: Vec<Uuid> = found.iter().map(|(id, _)| *id).collect();
         let known = uploads::known(&ctx.db, &ids).await?;
-        for (id, multipart) in found.into_iter().filter(|(id, _)| !known.contains(id)) {
+        let found = found.into_iter().filter(|(id, _)| !id.is_nil() && !known.contains(id));
+        for (id, multipart) in found {
             if orphans.contains_key(&id) || orphans.len() < MOST {
                 let orphan = orphans.entry(id).or_default();
                 orphan.touched = orphan.touched.max(multipart.initiated);

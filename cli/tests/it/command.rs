@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
+use upflow_core::config::{StaticCredentials, StorageSettings};
+use upflow_core::storage::{Storage, chunks, finals};
 
 use crate::client::{MIB, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
@@ -28,6 +30,7 @@ pub const BARE: Suite = suite! { "bare":
     the_bare_command_says_what_to_open_and_works,
     ctrl_c_ends_it_with_0_and_a_restart_goes_on_where_it_was,
     killed_with_9_it_goes_on_where_it_was,
+    a_lost_database_before_a_full_store_loses_nothing,
     a_taken_port_is_a_clear_error,
 };
 
@@ -312,6 +315,72 @@ async fn killed_with_9_it_goes_on_where_it_was(stack: Stack) {
     let found = uploads(&stack, &server).await;
     let done = found.iter().find(|upload| upload["status"] == "completed").unwrap();
     assert!(downloaded(&stack, &server, done["upload_id"].as_str().unwrap()).await == bytes);
+}
+
+/// The S3 server of a bare command, as a client with its keys sees it.
+async fn store_of_bare(stack: &Stack, s3_port: u16) -> Storage {
+    let keys = std::fs::read(stack.dir().join("own data/s3-credentials.json")).unwrap();
+    let keys: Value = serde_json::from_slice(&keys).unwrap();
+    let key = |name: &str| keys[name].as_str().unwrap().to_owned();
+    let endpoint: url::Url = format!("http://127.0.0.1:{s3_port}").parse().unwrap();
+    Storage::connect(&StorageSettings {
+        region: "us-east-1".to_owned(),
+        bucket: "upflow".to_owned(),
+        endpoint: Some(endpoint.clone()),
+        public_endpoint: Some(endpoint),
+        path_style: true,
+        key_prefix: String::new(),
+        chunk_tag: None,
+        timeout: Duration::from_secs(10),
+        credentials: Some(StaticCredentials {
+            access_key: key("access_key"),
+            secret_key: key("secret_key"),
+        }),
+    })
+    .await
+}
+
+async fn a_lost_database_before_a_full_store_loses_nothing(stack: Stack) {
+    let (port, s3_port) = (free_port(), free_port());
+    let server = format!("http://127.0.0.1:{port}");
+    let start = || {
+        let mut command = bare(&stack, port, s3_port);
+        command.env("UPFLOW_JANITOR_INTERVAL", "100ms").env("UPFLOW_ORPHAN_INTERVAL", "1s");
+        Running::start(&mut command)
+    };
+    let mut running = start();
+    running.says("Ctrl-C").await;
+    let (done, open) = (noise(12 * MIB), vec![7; 150 * MIB]);
+    let path = file(&stack, "done.bin", &done);
+    let ended = run(&mut upload(&stack, &server, &[&path])).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let done_id: uuid::Uuid =
+        uploads(&stack, &server).await[0]["upload_id"].as_str().unwrap().parse().unwrap();
+    let path = file(&stack, "open.bin", &open);
+    let mut command = upload(&stack, &server, &[&path]);
+    let half = Running::start(command.args(["--chunk-size", "1MiB", "--parallel", "1"]));
+    let open_id: uuid::Uuid = eventually("some chunks are confirmed", || async {
+        let newest = uploads(&stack, &server).await.remove(0);
+        let count = newest["uploaded_chunks_count"].as_i64()?;
+        (newest["filename"] == "open.bin" && count >= 2)
+            .then(|| newest["upload_id"].as_str().unwrap().parse().unwrap())
+    })
+    .await;
+    half.kill().await;
+    running.signal("TERM").await;
+    assert_eq!(running.ended().await.0, Some(0));
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(stack.dir().join(format!("own data/upflow.db{end}")));
+    }
+
+    let mut running = start();
+    running.says("that this database does not know").await;
+    assert!(uploads(&stack, &server).await.is_empty());
+    let storage = store_of_bare(&stack, s3_port).await;
+    let chunks = storage.list(&chunks(open_id), None).await.unwrap().objects;
+    assert!(chunks.len() >= 2, "{chunks:?}");
+    let finals = storage.list(&finals(done_id), None).await.unwrap().objects;
+    assert_eq!((finals.len(), finals[0].size), (1, done.len() as i64));
 }
 
 async fn a_taken_port_is_a_clear_error(stack: Stack) {

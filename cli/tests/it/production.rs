@@ -113,6 +113,8 @@ impl Production {
         if let Some(gates) = &self.gates {
             gates.s3.open();
         }
+        // A worker that was killed may have left a trial; a janitor removes it once it is old.
+        self.ctx.storage.remove_trials(chrono::DateTime::<chrono::Utc>::MAX_UTC).await.unwrap();
         // Everything under the prefix of this test.
         self.ctx.storage.delete_all("").await.unwrap();
         let left = self.ctx.storage.list_multiparts("", None).await.unwrap().uploads;

@@ -30,6 +30,7 @@ pub const SUITE: Suite = suite! { "worker":
     rows_past_their_retention_go_and_the_file_stays,
     a_file_mended_after_a_failure_is_assembled_anew,
     a_chunk_that_lands_after_the_clean_up_is_removed_by_the_next_one,
+    what_a_trial_of_the_storage_has_left_is_removed,
 };
 
 /// With the stream of the production set.
@@ -246,6 +247,33 @@ async fn a_chunk_that_lands_after_the_clean_up_is_removed_by_the_next_one(stack:
     .await;
     let page = stack.ctx().storage.list(&upflow_core::storage::chunks(upload.id), None).await;
     assert!(page.unwrap().objects.is_empty());
+}
+
+async fn what_a_trial_of_the_storage_has_left_is_removed(stack: Stack) {
+    // As a worker leaves it that is killed after the first step of each trial.
+    let storage = &stack.ctx().storage;
+    let filename = Filename::parse("trial").unwrap();
+    let key = ObjectKey::Final { upload_id: uuid::Uuid::nil(), filename: filename.clone() };
+    let new = NewMultipart {
+        key: key.clone(),
+        filename: &filename,
+        content_type: "application/octet-stream",
+        algorithm: Algorithm::Crc32c,
+        assembly_id: uuid::Uuid::nil(),
+    };
+    storage.create_multipart(new).await.unwrap();
+    let left =
+        || async { storage.list_multiparts(&key.to_string(), None).await.unwrap().uploads.len() };
+    // One under way is left alone.
+    storage.remove_trials(now() - Duration::from_secs(60)).await.unwrap();
+    assert_eq!(left().await, 1);
+    storage.remove_trials(now() + Duration::from_secs(60)).await.unwrap();
+    assert_eq!(left().await, 0);
+    for algorithm in Algorithm::ALL {
+        let abilities = storage.abilities(algorithm).await.unwrap();
+        assert!(abilities.refuses_wrong_chunks && abilities.refuses_wrong_files, "{algorithm}");
+    }
+    assert_eq!(left().await, 0, "a trial that ends leaves nothing");
 }
 
 async fn rows_past_their_retention_go_and_the_file_stays(stack: Stack) {

@@ -2,13 +2,17 @@
 //! word: some keep a checksum that they were told and never computed.
 //!
 //! The trial objects are chunks and a final object of the upload with the nil id, which no client can have.
+//! A process that is killed over it leaves one, of a few bytes; [`Storage::remove_trials`] finds it.
+//! A process that is killed over it leaves one, of a few bytes; [`Storage::remove_trials`] finds it.
 
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::error::{ErrorKind, StorageError};
+use super::key::below;
 use super::{Filename, NewMultipart, ObjectKey, Storage, patience};
 use crate::checksum::{Algorithm, Checksum, Hasher};
 
@@ -40,6 +44,24 @@ impl Storage {
         known.get_or_try_init(try_it).await.copied()
     }
 
+    /// Removes what trials have left that were begun before `before`.
+    pub async fn remove_trials(&self, before: DateTime<Utc>) -> Result<(), StorageError> {
+        let old = |time: Option<DateTime<Utc>>| time.is_some_and(|time| time < before);
+        let key = ObjectKey::Final { upload_id: Uuid::nil(), filename: trial_file()? };
+        for left in self.list_multiparts(&key.to_string(), None).await?.uploads {
+            if left.key == key.to_string() && old(left.initiated) {
+                self.abort_multipart(&key, &left.upload_id).await?;
+            }
+        }
+        // A page is enough: whoever left more is found the next time.
+        for left in self.list(&below(Uuid::nil()), None).await?.objects {
+            if old(left.modified) {
+                self.delete_one(format!("{}{}", self.settings.key_prefix, left.key)).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn refuses_wrong_chunks(&self, algorithm: Algorithm) -> Result<bool, StorageError> {
         // Any that another process does not try at the same moment.
         let index = (Uuid::new_v4().as_u128() & 0x7fff_ffff) as i32;
@@ -65,9 +87,7 @@ impl Storage {
     }
 
     async fn refuses_wrong_files(&self, algorithm: Algorithm) -> Result<bool, StorageError> {
-        let name = Uuid::new_v4().to_string();
-        let filename = Filename::parse(&name)
-            .map_err(|error| StorageError::new(ErrorKind::Refused, "trial", error.to_string()))?;
+        let filename = trial_file()?;
         let key = ObjectKey::Final { upload_id: Uuid::nil(), filename: filename.clone() };
         let multipart = self
             .create_multipart(NewMultipart {
@@ -104,6 +124,11 @@ fn refused(outcome: Result<(), StorageError>) -> Result<bool, StorageError> {
             _ => Err(error),
         },
     }
+}
+
+fn trial_file() -> Result<Filename, StorageError> {
+    Filename::parse("trial")
+        .map_err(|error| StorageError::new(ErrorKind::Refused, "trial", error.to_string()))
 }
 
 fn checksum(algorithm: Algorithm) -> Checksum {

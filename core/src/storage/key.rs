@@ -31,14 +31,19 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// What all keys of an upload start with.
+pub(super) fn below(upload_id: Uuid) -> String {
+    format!("uploads/{upload_id}/")
+}
+
 /// What all chunk keys of an upload start with.
 pub fn chunks(upload_id: Uuid) -> String {
-    format!("uploads/{upload_id}/chunks/")
+    format!("{}chunks/", below(upload_id))
 }
 
 /// What the key of an upload's final object starts with.
 pub fn finals(upload_id: Uuid) -> String {
-    format!("uploads/{upload_id}/final/")
+    format!("{}final/", below(upload_id))
 }
 
 /// The index of a chunk, from its key below [`chunks`].
