@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod backends;
 mod client;
 mod command;
 mod flow;
@@ -41,5 +42,6 @@ fn main() {
             trials.extend(suite.trials(Backend::Bucket));
         }
     }
+    trials.extend(backends::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
