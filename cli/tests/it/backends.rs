@@ -12,6 +12,7 @@ mod difference;
 mod integrity;
 mod keys;
 mod listings;
+mod local;
 mod multipart;
 mod objects;
 mod refusals;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use libtest_mimic::{Failed, Trial};
 
+pub use local::stop;
 use server::{Kind, Server};
 
 /// The longest that one test may take.

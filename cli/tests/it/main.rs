@@ -43,5 +43,7 @@ fn main() {
         }
     }
     trials.extend(backends::trials());
-    libtest_mimic::run(&arguments, trials).exit();
+    let ended = libtest_mimic::run(&arguments, trials);
+    backends::stop();
+    ended.exit();
 }

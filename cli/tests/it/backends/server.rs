@@ -1,4 +1,4 @@
-//! The server under test: a local store of the test's own, or SeaweedFS under a key prefix of its own.
+//! The server under test, local or SeaweedFS, under a key prefix of the test's own.
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -14,14 +14,11 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use bytes::Bytes;
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
-use upflow::embedded::s3::{Credentials, S3Server, S3Settings};
-use upflow::embedded::store::Store;
 use upflow_core::config::StaticCredentials;
 use uuid::Uuid;
 
 use super::difference::Difference;
+use super::local;
 use crate::client::http;
 use crate::production::services;
 
@@ -55,17 +52,10 @@ pub struct Server {
     pub credentials: StaticCredentials,
     /// What every key of the test begins with.
     pub prefix: String,
-    local: Mutex<Option<Local>>,
     /// Buckets of the test's own.
     buckets: Mutex<Vec<String>>,
     /// What was not as it should be. Collected, so that one run shows all of it.
     wrong: Mutex<Vec<String>>,
-}
-
-struct Local {
-    server: S3Server,
-    stop: CancellationToken,
-    _folder: TempDir,
 }
 
 /// Status and code of an answer; the code of a success is empty.
@@ -73,19 +63,16 @@ pub type Outcome = (u16, String);
 
 impl Server {
     pub async fn start(kind: Kind) -> Server {
-        let mut local = None;
-        let (address, bucket, region, credentials, prefix);
+        let (address, bucket, region, credentials);
         match kind {
             Kind::Local => {
-                (bucket, region) = ("conformance".to_owned(), "us-east-1".to_owned());
+                // Its start blocks.
+                address = tokio::task::spawn_blocking(local::address).await.unwrap();
+                (bucket, region) = (local::BUCKET.to_owned(), local::REGION.to_owned());
                 credentials = StaticCredentials {
-                    access_key: "conformance-key".to_owned(),
-                    secret_key: "conformance-secret".to_owned(),
+                    access_key: local::ACCESS_KEY.to_owned(),
+                    secret_key: local::SECRET_KEY.to_owned(),
                 };
-                let started = start_local(&bucket, &region, &credentials).await;
-                address = started.server.address();
-                local = Some(started);
-                prefix = String::new();
             }
             Kind::SeaweedFs => {
                 let service = services().expect("TEST_S3_… are not set: use scripts/test");
@@ -93,7 +80,6 @@ impl Server {
                 address = format!("{}:{port}", service.s3.host_str().unwrap()).parse().unwrap();
                 (bucket, region) = (service.bucket, service.region);
                 credentials = service.credentials;
-                prefix = format!("conformance-{}/", Uuid::new_v4().simple());
             }
         }
         Server {
@@ -104,8 +90,7 @@ impl Server {
             bucket,
             region,
             credentials,
-            prefix,
-            local: Mutex::new(local),
+            prefix: format!("conformance-{}/", Uuid::new_v4().simple()),
             buckets: Mutex::default(),
             wrong: Mutex::default(),
         }
@@ -183,7 +168,7 @@ impl Server {
         name
     }
 
-    /// Removes what the test made, and answers what was not as it should be.
+    /// Removes what the test made, where the server stays, and answers what was not as it should be.
     pub async fn tear_down(&self) -> Vec<String> {
         if self.kind == Kind::SeaweedFs {
             self.empty(&self.bucket, &self.prefix).await;
@@ -195,11 +180,6 @@ impl Server {
                 self.empty(&bucket, "").await;
                 self.client.delete_bucket().bucket(&bucket).send().await.unwrap();
             }
-        }
-        let local = self.local.lock().unwrap().take();
-        if let Some(local) = local {
-            local.stop.cancel();
-            local.server.stopped().await;
         }
         std::mem::take(&mut *self.wrong.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -223,25 +203,6 @@ impl Server {
             }
         }
     }
-}
-
-async fn start_local(bucket: &str, region: &str, credentials: &StaticCredentials) -> Local {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_owned();
-    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await.unwrap().unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = S3Settings {
-        credentials: Credentials {
-            access_key: credentials.access_key.clone(),
-            secret_key: credentials.secret_key.clone(),
-        },
-        region: region.to_owned(),
-        bucket: bucket.to_owned(),
-        any_origin: None,
-    };
-    let stop = CancellationToken::new();
-    let server = S3Server::start(listener, store, settings, stop.clone()).await.unwrap();
-    Local { server, stop, _folder: folder }
 }
 
 /// A client that sends what it is told to, once, and adds no checksum.
