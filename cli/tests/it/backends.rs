@@ -29,6 +29,7 @@ use futures::FutureExt as _;
 use libtest_mimic::{Failed, Trial};
 
 pub use local::stop;
+pub use server::client;
 use server::{Kind, Server};
 
 /// The longest that one test may take.

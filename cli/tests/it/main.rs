@@ -8,6 +8,7 @@ mod api;
 mod backends;
 mod client;
 mod command;
+mod crash;
 mod flow;
 mod gate;
 mod harness;
@@ -16,6 +17,7 @@ mod processes;
 mod production;
 mod programs;
 mod resume;
+mod s3_command;
 mod storage;
 mod worker;
 
@@ -32,7 +34,9 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
         trials.extend(suite.trials(Backend::Production));
     }
-    trials.extend(command::BARE.trials(Backend::Embedded));
+    for suite in [command::BARE, s3_command::SUITE, crash::SUITE] {
+        trials.extend(suite.trials(Backend::Embedded));
+    }
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
