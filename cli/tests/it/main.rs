@@ -18,6 +18,7 @@ mod production;
 mod programs;
 mod resume;
 mod s3_command;
+mod sdks;
 mod storage;
 mod worker;
 
@@ -47,6 +48,7 @@ fn main() {
         }
     }
     trials.extend(backends::trials());
+    trials.extend(sdks::trials());
     let ended = libtest_mimic::run(&arguments, trials);
     backends::stop();
     ended.exit();
