@@ -165,7 +165,7 @@ struct Model {
 fn random_sequences_do_what_s3_would_do() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cases =
-        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(16);
+        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
     let config =
         Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let step = prop_oneof![5 => object_step(), 7 => upload_step(), 1 => Just(Step::Restart)];
