@@ -83,8 +83,6 @@ pub enum Difference {
     AnyRangePasses,
     /// A range of a source of 5 MiB or less is copied.
     SmallSourcesHaveRanges,
-    /// That the source's bucket is not there is told as a missing key.
-    SourceBucketIsAKey,
 
     // --- Access ---
     /// A signature for another region passes.
