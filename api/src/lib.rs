@@ -1,5 +1,7 @@
 //! The HTTP API of UpFlow: the contract in `openapi.yaml`, the pages around it, and the server.
 
+mod allow;
+mod announce;
 mod body;
 pub mod config;
 mod problem;
@@ -12,6 +14,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+use poem::http::{StatusCode, header};
 use poem::listener::TcpAcceptor;
 use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response};
@@ -22,6 +26,7 @@ use tracing::Instrument as _;
 use upflow_core::Context;
 use uuid::Uuid;
 
+use allow::Allow;
 use problem::{Code, Problem};
 use routes::{MAX_POLLS, Shared, State};
 
@@ -69,32 +74,32 @@ fn endpoint(ctx: Context, shutdown: CancellationToken) -> impl Endpoint {
     let state: Shared = Arc::new(State { ctx, polls: Semaphore::new(MAX_POLLS), shutdown });
     let service = service();
     let (yaml, json) = (service.spec_yaml(), service.spec());
+    let allow = Arc::new(Allow::from_spec(&json));
     let docs = service.swagger_ui();
     let api = service.data(state.clone()).with(CatchPanic::new().with_handler(panicked));
     let api = Arc::new(api);
     routes::pages::routes(state, yaml, json)
         .nest("/docs", docs)
         .nest_no_strip("/uploads", api.clone())
-        .nest_no_strip("/stats", api).around(
-        |endpoint, request| async move { Ok::<_, poem::Error>(answer(endpoint, request).await) },
-    )
+        .nest_no_strip("/stats", api)
+        .around(move |endpoint, request| {
+            let allow = allow.clone();
+            async move { Ok::<_, poem::Error>(answer(endpoint, request, &allow).await) }
+        })
 }
 
 /// Every answer: in time, with an id that the log knows too, and a problem where it is an error.
-async fn answer(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
+async fn answer(endpoint: Arc<impl Endpoint>, request: Request, allow: &Allow) -> Response {
     let id = Uuid::new_v4();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", %id, %method, path);
     async move {
-        let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, endpoint.call(request)).await
+        let mut response = reached(endpoint, request).await;
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED
+            && let Ok(methods) = allow.methods(&path).parse()
         {
-            Ok(Ok(response)) => response.into_response(),
-            Ok(Err(error)) => problem::from_framework(error),
-            Err(_) => {
-                tracing::error!("a request took longer than {REQUEST_TIMEOUT:?}");
-                Problem::new(Code::Timeout, "nothing confirmed is lost: try again").into_response()
-            }
-        };
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
         if let Ok(id) = id.to_string().parse() {
             response.headers_mut().insert("x-request-id", id);
         }
@@ -103,6 +108,21 @@ async fn answer(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
     }
     .instrument(span)
     .await
+}
+
+async fn reached(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
+    // The router refuses it as a request that cannot be read; but it is only a place where nothing is.
+    if percent_decode_str(request.uri().path()).decode_utf8().is_err() {
+        return problem::no_such_path().into_response();
+    }
+    match tokio::time::timeout(REQUEST_TIMEOUT, endpoint.call(request)).await {
+        Ok(Ok(response)) => response.into_response(),
+        Ok(Err(error)) => problem::from_framework(error),
+        Err(_) => {
+            tracing::error!("a request took longer than {REQUEST_TIMEOUT:?}");
+            Problem::new(Code::Timeout, "nothing confirmed is lost: try again").into_response()
+        }
+    }
 }
 
 /// The panic hook has logged it.

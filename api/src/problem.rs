@@ -13,6 +13,7 @@ use upflow_core::uploads;
 /// Every code that a problem can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
+    BadRequest,
     MalformedJson,
     InvalidRequest,
     ChunkIndexOutOfRange,
@@ -42,6 +43,7 @@ impl Code {
     /// The contract: HTTP status, code, title.
     pub fn row(self) -> (u16, &'static str, &'static str) {
         match self {
+            Code::BadRequest => (400, "bad_request", "The request cannot be read"),
             Code::MalformedJson => (400, "malformed_json", "The body is not JSON"),
             Code::InvalidRequest => (422, "invalid_request", "The request does not fit"),
             Code::ChunkIndexOutOfRange => {
@@ -135,7 +137,7 @@ pub struct FieldError {
 /// The answers of every operation besides its own.
 #[derive(Debug, ApiResponse)]
 pub enum Problem {
-    /// The body is not JSON.
+    /// The request cannot be read, or its body is not JSON.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Details>),
     /// There is no such upload, or nothing under this path.
@@ -258,6 +260,7 @@ impl From<uploads::Error> for Problem {
             uploads::Error::Db(error) => error.into(),
             uploads::Error::NotFound => Problem::upload_not_found(),
             uploads::Error::Conflict(status) => Problem::conflict(status),
+            uploads::Error::NoAnswer(_) => database_unavailable(&error),
             uploads::Error::LeaseLost => Problem::internal(&error),
         }
     }
@@ -266,12 +269,15 @@ impl From<uploads::Error> for Problem {
 impl From<DbErr> for Problem {
     fn from(error: DbErr) -> Self {
         if db::is_unavailable(&error) {
-            tracing::error!(%error, "the database does not answer");
-            let detail = "nothing is lost: try again in a moment";
-            return Problem::new(Code::DatabaseUnavailable, detail);
+            return database_unavailable(&error);
         }
         Problem::internal(&error)
     }
+}
+
+fn database_unavailable(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "the database does not answer");
+    Problem::new(Code::DatabaseUnavailable, "nothing is lost: try again in a moment")
 }
 
 impl From<StorageError> for Problem {
@@ -291,6 +297,10 @@ impl From<StorageError> for Problem {
             _ => Problem::internal(&error),
         }
     }
+}
+
+pub fn no_such_path() -> Problem {
+    Problem::new(Code::NotFound, "no operation or page has this path; /docs shows all of them")
 }
 
 /// What the framework refuses before an operation is reached, as a problem. Answers that are no errors,
@@ -319,7 +329,7 @@ pub fn from_framework(error: poem::Error) -> poem::Response {
     } else if let Some(bad) = error.downcast_ref::<openapi::ParseRequestPayloadError>() {
         Problem::new(Code::MalformedJson, bad.reason.clone())
     } else if error.is::<framework::NotFoundError>() {
-        Problem::new(Code::NotFound, "no operation or page has this path; /docs shows all of them")
+        no_such_path()
     } else if error.is::<framework::MethodNotAllowedError>() {
         Problem::new(Code::MethodNotAllowed, "/docs shows the methods of each path")
     } else {
@@ -329,9 +339,7 @@ pub fn from_framework(error: poem::Error) -> poem::Response {
                 Problem::new(Code::MethodNotAllowed, "/docs shows the methods of each path")
             }
             StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::BodyTooLarge, error.to_string()),
-            status if status.is_client_error() => {
-                Problem::new(Code::MalformedJson, error.to_string())
-            }
+            status if status.is_client_error() => Problem::new(Code::BadRequest, error.to_string()),
             _ => Problem::internal(&error),
         }
     };

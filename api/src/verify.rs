@@ -10,6 +10,7 @@ use upflow_core::storage::{ObjectKey, StorageError, chunk_index, chunks};
 use upflow_core::uploads::{self, Chunk, Confirmed, SeenChunk, Upload};
 use upflow_core::{Context, plan};
 
+use crate::announce::announce_confirmed;
 use crate::problem::{Code, Problem};
 
 /// Up to here a HEAD for each chunk is cheaper than a LIST before.
@@ -156,7 +157,8 @@ pub async fn reconcile(ctx: &Context, upload: &Upload, now: DateTime<Utc>) -> Re
         let inspection = inspect(ctx, upload, portion).await?;
         bad.extend(inspection.rejected.iter().map(|rejected| rejected.index));
         if !inspection.seen.is_empty() {
-            confirm(ctx, upload, &inspection.seen, now).await?;
+            let confirmed = confirm(ctx, upload, &inspection.seen, now).await?;
+            announce_confirmed(ctx, upload, confirmed).await;
         }
     }
     gone.extend(changed.into_iter().filter(|(index, _)| bad.contains(index)));

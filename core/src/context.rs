@@ -15,29 +15,65 @@ pub struct Context {
     pub limits: Arc<Limits>,
 }
 
-/// What could not be reached at the start.
+/// What could not be used at the start, all of it: whoever mends one thing learns of the others too.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("the database (DATABASE_URL) cannot be used")]
-    Database(#[source] DbErr),
+#[error("{}", lines(.0))]
+pub struct ConnectError(Vec<Fault>);
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("DATABASE_URL: the database cannot be used: {0}")]
+    Database(DbErr),
     #[error(
-        "the database (DATABASE_URL) has no tables of UpFlow: run `upflow-migration up` first "
+        "DATABASE_URL: the database has no tables of UpFlow: run `upflow-migration up` first ({0})"
     )]
-    NotMigrated(#[source] DbErr),
-    #[error("Redis (REDIS_URL, or REDIS_HOST and REDIS_PORT) cannot be used")]
-    Queue(#[source] QueueError),
-    #[error("the bucket (AWS_S3_BUCKET, AWS_REGION, S3_ENDPOINT_URL) cannot be used")]
-    Storage(#[source] StorageError),
+    NotMigrated(DbErr),
+    #[error("REDIS_URL, or REDIS_HOST and REDIS_PORT: Redis cannot be used: {0}")]
+    Queue(QueueError),
+    #[error("AWS_S3_BUCKET, AWS_REGION, S3_ENDPOINT_URL: the bucket cannot be used: {0}")]
+    Storage(StorageError),
+}
+
+fn lines(faults: &[Fault]) -> String {
+    match faults {
+        [only] => only.to_string(),
+        all => all
+            .iter()
+            .fold("not all can be reached:".to_owned(), |text, fault| format!("{text}\n  {fault}")),
+    }
 }
 
 impl Context {
     /// Connects to everything and looks that it is there. What goes away later comes back by itself.
     pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
-        let db = db::connect(&settings.database).await.map_err(ConnectError::Database)?;
-        db::ping(&db).await.map_err(ConnectError::NotMigrated)?;
-        let queue = Queue::redis(&settings.queue).await.map_err(ConnectError::Queue)?;
-        let storage = Storage::connect(&settings.storage).await;
-        storage.check_bucket().await.map_err(ConnectError::Storage)?;
-        Ok(Self { db, storage, queue, limits: Arc::new(settings.limits.clone()) })
+        let (db, queue, storage) = tokio::join!(
+            database(settings),
+            async { Queue::redis(&settings.queue).await.map_err(Fault::Queue) },
+            bucket(settings),
+        );
+        match (db, queue, storage) {
+            (Ok(db), Ok(queue), Ok(storage)) => {
+                Ok(Self { db, storage, queue, limits: Arc::new(settings.limits.clone()) })
+            }
+            (db, queue, storage) => {
+                let faults = [db.err(), queue.err(), storage.err()];
+                Err(ConnectError(faults.into_iter().flatten().collect()))
+            }
+        }
     }
+}
+
+async fn database(settings: &Settings) -> Result<Db, Fault> {
+    let db = db::connect(&settings.database).await.map_err(Fault::Database)?;
+    match db::ping(&db).await {
+        Ok(()) => Ok(db),
+        Err(error) if db::is_unavailable(&error) => Err(Fault::Database(error)),
+        Err(error) => Err(Fault::NotMigrated(error)),
+    }
+}
+
+async fn bucket(settings: &Settings) -> Result<Storage, Fault> {
+    let storage = Storage::connect(&settings.storage).await;
+    storage.check_bucket().await.map_err(Fault::Storage)?;
+    Ok(storage)
 }

@@ -48,12 +48,15 @@ await_end() {
     wait "$1" 2>/dev/null || true
 }
 
+stop_task() {
+    signal_group TERM "$task"
+    await_end "$task"
+    task=
+}
+
 stop_all() {
     local service pid signal
-    if [[ -n $task ]]; then
-        signal_group TERM "$task"
-        await_end "$task"
-    fi
+    [[ -z $task ]] || stop_task
     for service in "${services[@]}"; do
         read -r pid signal _ <<<"$service"
         signal_group "$signal" "$pid"

@@ -125,6 +125,7 @@ become_seaweedfs() {
         AWS_ACCESS_KEY_ID="$TEST_S3_ACCESS_KEY_ID" AWS_SECRET_ACCESS_KEY="$TEST_S3_SECRET_ACCESS_KEY" \
         "$weed" -logtostderr=true mini -dir="$home/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket="$TEST_S3_BUCKET" \
         -s3.port="$s3" -s3.port.grpc=$((s3 + 10000)) -s3.port.iceberg=0 -s3.port.lance=0 -s3.localSocket="$home/s3.sock" \
+        -s3.domainName=s3.test \
         -master.port="$master" -master.port.grpc=$((master + 10000)) -master.telemetry=false \
         -volume.port="$volume" -volume.port.grpc=$((volume + 10000)) -volume.preStopSeconds=0 \
         -filer.port="$filer" -filer.port.grpc=$((filer + 10000)) -filer.localSocket="$home/filer.sock" \

@@ -22,9 +22,8 @@ pub(crate) async fn run(worker: &Arc<Worker>, id: Uuid) -> Result<(), JobError> 
     let ctx = &worker.ctx;
     let lease = Uuid::new_v4();
     let life = worker.settings.lease;
-    let Some(upload) = uploads::claim_cleanup(&ctx.db, id, lease, life, now()).await? else {
-        return Ok(());
-    };
+    let claimed = uploads::claim_cleanup(&ctx.db, id, lease, life, now());
+    let Some(upload) = worker.ask(claimed).await? else { return Ok(()) };
     let lease = Lease::hold(worker, id, lease);
     let began = now();
     let removed = tokio::select! {
@@ -35,7 +34,7 @@ pub(crate) async fn run(worker: &Arc<Worker>, id: Uuid) -> Result<(), JobError> 
         tracing::info!(upload.id = %id, objects = removed, status = %upload.status, "cleaned up");
     }
     let again_at = again_at(&upload, worker.settings.cleanup_grace);
-    uploads::cleaned(&ctx.db, &upload, lease.id, again_at, began, now()).await?;
+    worker.ask(uploads::cleaned(&ctx.db, &upload, lease.id, again_at, began, now())).await?;
     Ok(())
 }
 
@@ -65,8 +64,11 @@ pub(crate) async fn abort_multiparts(worker: &Worker, upload: &Upload) -> Result
     let storage = &worker.ctx.storage;
     let Some(key) = final_key(upload) else { return Ok(()) };
     // By the whole key: some servers take the prefix for nothing else.
-    for (_, multipart) in storage.list_multiparts(&key.to_string()).await? {
-        storage.abort_multipart(&key, &multipart).await?;
+    for multipart in storage.list_multiparts(&key.to_string(), None).await?.uploads {
+        // What begins with this key may go on.
+        if multipart.key == key.to_string() {
+            storage.abort_multipart(&key, &multipart.upload_id).await?;
+        }
     }
     if let Some(multipart) = &upload.multipart_upload_id {
         storage.abort_multipart(&key, multipart).await?;

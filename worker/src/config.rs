@@ -30,6 +30,10 @@ pub struct WorkerArgs {
     /// How often the janitor looks round
     #[arg(long, env = "UPFLOW_JANITOR_INTERVAL", default_value = "30s")]
     pub janitor_interval: String,
+    /// How often the bucket is searched for chunks that no upload knows; 0s never. One LIST for each 1,000
+    /// files in it
+    #[arg(long, env = "UPFLOW_ORPHAN_INTERVAL", default_value = "24h")]
+    pub orphan_interval: String,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct WorkerSettings {
     pub attempts: i32,
     pub cleanup_grace: Duration,
     pub janitor_interval: Duration,
+    /// Zero: never.
+    pub orphan_interval: Duration,
 }
 
 impl WorkerArgs {
@@ -64,6 +70,11 @@ impl WorkerArgs {
             &self.janitor_interval,
             second / 10..=3_600 * second,
         );
+        let orphans = faults.duration(
+            "UPFLOW_ORPHAN_INTERVAL",
+            &self.orphan_interval,
+            Duration::ZERO..=365 * 24 * 3_600 * second,
+        );
         Some(WorkerSettings {
             jobs: jobs?,
             copies: copies?,
@@ -72,6 +83,7 @@ impl WorkerArgs {
             attempts: attempts?,
             cleanup_grace: grace?,
             janitor_interval: interval?,
+            orphan_interval: orphans?,
         })
     }
 }

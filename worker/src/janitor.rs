@@ -5,12 +5,15 @@
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
+use upflow_core::Context;
 use upflow_core::db::now;
 use upflow_core::queue::Job;
 use upflow_core::uploads;
+use uuid::Uuid;
 
-use crate::cleanup;
+use crate::config::WorkerSettings;
 use crate::worker::{JobError, Worker};
+use crate::{cleanup, orphans};
 
 /// Clean-ups under way at once.
 const CLEANUPS: usize = 4;
@@ -18,7 +21,7 @@ const CLEANUPS: usize = 4;
 const RETIREMENTS: usize = 50;
 
 pub(crate) async fn run(worker: Arc<Worker>) {
-    let mut broken = [false; 4];
+    let mut broken = [false; 5];
     while !worker.stop.is_cancelled() {
         // One after the other, and none hinders the next.
         let steps = [
@@ -26,6 +29,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
             ("expire", expire(&worker).await),
             ("clean up", clean_up(&worker).await),
             ("retire", retire(&worker).await),
+            ("count orphans", count_orphans(&worker).await),
         ];
         for ((step, outcome), broken) in steps.into_iter().zip(&mut broken) {
             match outcome {
@@ -43,7 +47,9 @@ pub(crate) async fn run(worker: Arc<Worker>) {
 /// A message that nobody has taken for as long as a lease lasts may be lost.
 async fn announce(worker: &Arc<Worker>) -> Result<(), JobError> {
     let before = now() - worker.settings.lease;
-    for upload_id in uploads::stale_assemblies(&worker.ctx.db, before, now()).await? {
+    for upload_id in
+        worker.ask(uploads::take_stale_assemblies(&worker.ctx.db, before, now())).await?
+    {
         if worker.ctx.queue.push(Job { upload_id }).await.is_err() {
             // The queue says so itself; the rows come up again after as long.
             break;
@@ -54,8 +60,8 @@ async fn announce(worker: &Arc<Worker>) -> Result<(), JobError> {
 
 async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
     let db = &worker.ctx.db;
-    for id in uploads::overdue(db, now()).await? {
-        if uploads::expire(db, id, now()).await? {
+    for id in worker.ask(uploads::overdue(db, now())).await? {
+        if worker.ask(uploads::expire(db, id, now())).await? {
             tracing::info!(upload.id = %id, "expired");
         }
     }
@@ -63,7 +69,7 @@ async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
 }
 
 async fn clean_up(worker: &Arc<Worker>) -> Result<(), JobError> {
-    let due = uploads::to_clean(&worker.ctx.db, now()).await?;
+    let due = worker.ask(uploads::to_clean(&worker.ctx.db, now())).await?;
     stream::iter(due)
         .take_until(worker.stop.cancelled())
         .for_each_concurrent(CLEANUPS, |id| async move {
@@ -79,7 +85,7 @@ async fn retire(worker: &Arc<Worker>) -> Result<(), JobError> {
     let before = now() - worker.ctx.limits.retention;
     let mut rows = 0;
     for _ in 0..RETIREMENTS {
-        match uploads::delete_retired(&worker.ctx.db, before).await? {
+        match worker.ask(uploads::delete_retired(&worker.ctx.db, before)).await? {
             0 => break,
             deleted => rows += deleted,
         }
@@ -88,4 +94,48 @@ async fn retire(worker: &Arc<Worker>) -> Result<(), JobError> {
         tracing::info!(rows, "deleted the rows of uploads that ended long ago");
     }
     Ok(())
+}
+
+/// One worker for all of them: it lists the whole bucket.
+async fn count_orphans(worker: &Arc<Worker>) -> Result<(), JobError> {
+    let every = worker.settings.orphan_interval;
+    if every.is_zero() {
+        return Ok(());
+    }
+    let task = uploads::take_task(&worker.ctx.db, "count_orphans", every, now());
+    if !worker.ask(task).await? {
+        return Ok(());
+    }
+    let found = tokio::select! {
+        found = orphans::find(&worker.ctx) => found?,
+        () = worker.stop.cancelled() => return Ok(()),
+    };
+    let uploads = found.len();
+    let chunks: usize = found.values().map(|orphan| orphan.chunks).sum();
+    let bytes: i64 = found.values().map(|orphan| orphan.bytes).sum();
+    let multiparts: usize = found.values().map(|orphan| orphan.multiparts.len()).sum();
+    if uploads > 0 {
+        tracing::warn!(
+            uploads,
+            chunks,
+            bytes,
+            multiparts,
+            "the bucket holds chunks of uploads that this database does not know; `upflow-worker orphans` lists them"
+        );
+    }
+    Ok(())
+}
+
+/// What a round would do now: each step, and the uploads it would do it to.
+pub(crate) async fn plan(
+    ctx: &Context,
+    settings: &WorkerSettings,
+) -> Result<Vec<(&'static str, Vec<Uuid>)>, JobError> {
+    let (db, now) = (&ctx.db, now());
+    Ok(vec![
+        ("announce again", uploads::stale_assemblies(db, now - settings.lease, now).await?),
+        ("expire", uploads::overdue(db, now).await?),
+        ("clean up", uploads::to_clean(db, now).await?),
+        ("delete the row of", uploads::retired(db, now - ctx.limits.retention).await?),
+    ])
 }

@@ -2,11 +2,14 @@
 
 mod assemble;
 mod cleanup;
+pub mod commands;
 pub mod config;
 mod janitor;
 mod lease;
+mod orphans;
 mod run;
 mod worker;
 
 pub use config::{WorkerArgs, WorkerSettings};
 pub use run::run;
+pub use worker::JobError;

@@ -8,11 +8,14 @@ use upflow_core::Context;
 use upflow_core::config::{self, Faults, SharedArgs};
 use upflow_core::{program, shutdown};
 use upflow_worker::WorkerArgs;
+use upflow_worker::commands::{self, Command};
 
 /// Assembles uploaded files and cleans up
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     worker: WorkerArgs,
     #[command(flatten)]
@@ -32,6 +35,13 @@ async fn run() -> anyhow::Result<()> {
     let (worker, settings) = faults.end(worker.zip(settings))?;
     config::init_logging(&settings.app);
     let ctx = Context::connect(&settings).await?;
+    match cli.command {
+        None | Some(Command::Run) => {}
+        Some(Command::Janitor { .. }) => return Ok(commands::dry_run(&ctx, &worker).await?),
+        Some(Command::Orphans { delete, older_than }) => {
+            return Ok(commands::orphans(&ctx, delete, older_than).await?);
+        }
+    }
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
     tracing::info!(app = settings.app.name, jobs = worker.jobs, "the worker runs");

@@ -9,10 +9,10 @@ use tokio_util::task::TaskTracker;
 use upflow_core::Context;
 use upflow_core::lifecycle::Status;
 use upflow_core::queue::{Consumer, Delivery, Job, QueueError};
-use upflow_core::uploads;
+use upflow_core::uploads::{self, Upload};
 
 use crate::config::WorkerSettings;
-use crate::worker::Worker;
+use crate::worker::{JobError, Worker};
 use crate::{assemble, cleanup, janitor};
 
 /// The pause after the queue could not be read.
@@ -117,19 +117,26 @@ impl Taker<'_> {
         let worker = self.worker.clone();
         let consumer = self.consumer.name().to_owned();
         self.tasks.spawn(async move {
-            let _permit = permit;
-            work(&worker, delivery, &consumer).await;
+            work(&worker, delivery, &consumer, permit).await;
         });
     }
 }
 
 /// Does what the upload needs, and acknowledges the job unless another attempt is due.
-async fn work(worker: &Arc<Worker>, delivery: Delivery, consumer: &str) {
+async fn work(
+    worker: &Arc<Worker>,
+    delivery: Delivery,
+    consumer: &str,
+    place: OwnedSemaphorePermit,
+) {
     let id = delivery.job.upload_id;
-    let done = match uploads::find(&worker.ctx.db, id).await {
+    let done = match worker.ask(uploads::find(&worker.ctx.db, id)).await {
         Ok(upload) => match upload.status {
             Status::PendingAssembly => assemble::run(worker, id, &delivery, consumer).await,
             status if status.is_final() => cleanup::run(worker, id).await.map(|()| None),
+            Status::Uploading if is_copied_ahead(worker, &upload) => {
+                copy_ahead(worker, &delivery, consumer, place).await
+            }
             _ => Ok(None),
         },
         Err(uploads::Error::NotFound) => Ok(None),
@@ -144,6 +151,23 @@ async fn work(worker: &Arc<Worker>, delivery: Delivery, consumer: &str) {
     if let Err(error) = delivery.done().await {
         tracing::warn!(upload.id = %id, %error, "a job was not acknowledged; it will come again");
     }
+}
+
+fn is_copied_ahead(worker: &Worker, upload: &Upload) -> bool {
+    worker.ctx.limits.eager && upload.plan().copies_inside_s3()
+}
+
+/// In a place of its own kind: those of uploads that wait for their end stay free. Without one, it is left
+/// to the next confirm, or to the end.
+async fn copy_ahead(
+    worker: &Arc<Worker>,
+    delivery: &Delivery,
+    consumer: &str,
+    place: OwnedSemaphorePermit,
+) -> Result<Option<Duration>, JobError> {
+    let Ok(_place) = worker.ahead.clone().try_acquire_owned() else { return Ok(None) };
+    drop(place);
+    assemble::run_ahead(worker, delivery.job.upload_id, delivery, consumer).await
 }
 
 /// Announces the job once more, later, without holding a place. A worker that ends before leaves it to

@@ -1,6 +1,8 @@
 //! What the tasks of one worker share, and the error that ends a job.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -13,26 +15,74 @@ use crate::config::WorkerSettings;
 /// Jobs waiting for another attempt in this process; one more is left to the janitor.
 const WAITING: usize = 1_000;
 
+/// How long a question to the database may take, the wait for its locks included. The server has a shorter
+/// limit of its own; this one is for a line that is dead without a word.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the copies under way may still take once the worker is to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the tasks of a worker hold.
 pub(crate) struct Worker {
     pub ctx: Context,
     pub settings: WorkerSettings,
     /// Bytes of memory for streamed parts.
     pub memory: Arc<Semaphore>,
+    /// Places for uploads that are copied ahead.
+    pub ahead: Arc<Semaphore>,
     /// Places for jobs that wait for another attempt.
     pub waiting: Arc<Semaphore>,
     pub stop: CancellationToken,
+    /// Uploads under way to their end.
+    urgent: AtomicUsize,
+}
+
+/// An upload under way to its end, until dropped.
+pub(crate) struct Urgent<'a>(&'a AtomicUsize);
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Worker {
     pub fn new(ctx: Context, settings: WorkerSettings, stop: CancellationToken) -> Self {
         Self {
             memory: Arc::new(Semaphore::new(settings.stream_memory)),
+            ahead: Arc::new(Semaphore::new(settings.jobs)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             ctx,
             settings,
             stop,
+            urgent: AtomicUsize::new(0),
         }
+    }
+
+    /// A question to the database, with an end.
+    pub async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, uploads::Error>>,
+    ) -> Result<T, uploads::Error> {
+        match tokio::time::timeout(DATABASE_TIMEOUT, question).await {
+            Ok(answer) => answer,
+            Err(_) => Err(uploads::Error::NoAnswer(DATABASE_TIMEOUT)),
+        }
+    }
+
+    pub fn urgent(&self) -> Urgent<'_> {
+        self.urgent.fetch_add(1, Ordering::Relaxed);
+        Urgent(&self.urgent)
+    }
+
+    /// An upload waits for its end, and what is copied ahead gives way.
+    pub fn has_urgent_work(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed) > 0
+    }
+
+    /// Comes a while after the worker was told to stop.
+    pub async fn out_of_patience(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
     }
 
     /// Waits, but not once the worker is to stop.
@@ -46,7 +96,7 @@ impl Worker {
 
 /// An error that ends a job for now.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum JobError {
+pub enum JobError {
     #[error(transparent)]
     Uploads(#[from] uploads::Error),
     #[error(transparent)]

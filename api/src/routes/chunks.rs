@@ -11,6 +11,7 @@ use upflow_core::uploads as rows;
 use uuid::Uuid;
 
 use super::{Shared, Tag, presigned};
+use crate::announce::announce_confirmed;
 use crate::body::Body;
 use crate::problem::Problem;
 use crate::schema::{
@@ -42,7 +43,7 @@ impl Chunks {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         let declared = validate::chunks(&body.0.chunks, row.plan(), row.checksum_algorithm)?;
-        let chunks = presigned(ctx, upload_id.0, &declared).await?;
+        let (_, chunks) = presigned(ctx, upload_id.0, &declared).await?;
         Ok(Json(PresignedChunks { chunks }))
     }
 
@@ -82,6 +83,7 @@ impl Chunks {
             }
             confirmed => confirmed?,
         };
+        announce_confirmed(ctx, &row, confirmed).await;
         let checksum = inspection.seen.into_iter().next().and_then(|seen| seen.checksum);
         Ok(Json(ConfirmedChunk {
             chunk_index: index,
@@ -126,7 +128,11 @@ impl Chunks {
                 Err(Problem::Conflict(..)) => {
                     return all_confirmed_before(ctx, &assembling(ctx, &row).await?, indexes).await;
                 }
-                confirmed => confirmed.map(|confirmed| (confirmed.status, confirmed.count))?,
+                confirmed => {
+                    let confirmed = confirmed?;
+                    announce_confirmed(ctx, &row, confirmed).await;
+                    (confirmed.status, confirmed.count)
+                }
             }
         };
         let rejected = inspection.rejected.into_iter().map(|rejected| RejectedChunk {

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
 use upflow_core::db::now;
-use upflow_core::queue::Job;
 use upflow_core::uploads::{self as rows, Declared};
 use uuid::Uuid;
 
@@ -61,12 +60,13 @@ async fn shown(ctx: &Context, row: rows::Upload) -> Result<Upload, Problem> {
     Ok(Upload::new(row, progress, now()))
 }
 
-/// Notes what is declared, then signs: a URL is never out before the row knows how long it lives.
+/// Notes what is declared, then signs: a URL is never out before the row knows how long it lives. Answers
+/// the row as it then is, too.
 async fn presigned(
     ctx: &Context,
     upload_id: Uuid,
     declared: &[Declared],
-) -> Result<Vec<PresignedChunk>, Problem> {
+) -> Result<(rows::Upload, Vec<PresignedChunk>), Problem> {
     let now = now();
     let limits = &ctx.limits;
     let signer = ctx.storage.signer(now).await?;
@@ -81,13 +81,5 @@ async fn presigned(
         let signed = signer.put_chunk(&key, len, *checksum, limits.url_life, upload.expires_at)?;
         chunks.push(PresignedChunk::new(*index, len, signed));
     }
-    Ok(chunks)
-}
-
-/// Announces an upload to the workers. The row is committed by then; where this fails the janitor
-/// finds the row, only later.
-async fn announce(ctx: &Context, upload_id: Uuid) {
-    if let Err(error) = ctx.queue.push(Job { upload_id }).await {
-        tracing::warn!(upload.id = %upload_id, %error, "a job was not announced; the janitor will");
-    }
+    Ok((upload, chunks))
 }

@@ -7,7 +7,8 @@ use poem_openapi::payload::Json;
 use upflow_core::uploads as rows;
 use uuid::Uuid;
 
-use super::{Shared, Tag, announce, shown};
+use super::{Shared, Tag, shown};
+use crate::announce::announce;
 use crate::problem::Problem;
 use crate::schema::{Stats, StatusStats, Upload, UploadEvent, UploadEvents, time};
 
@@ -67,7 +68,7 @@ impl Operators {
         let statuses = rows.map(|row| StatusStats {
             status: row.status.into(),
             uploads: row.uploads,
-            file_bytes: row.file_bytes,
+            file_bytes: row.file_bytes as i64,
         });
         Ok(Json(Stats { statuses: statuses.collect() }))
     }

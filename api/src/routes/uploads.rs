@@ -17,7 +17,8 @@ use upflow_core::storage::ObjectKey;
 use upflow_core::uploads::{self as rows, Created, Cursor, Filter, Requested};
 use uuid::Uuid;
 
-use super::{OPEN, Shared, Tag, announce, presigned, shown};
+use super::{OPEN, Shared, Tag, presigned, shown};
+use crate::announce::announce;
 use crate::body::Body;
 use crate::problem::{Code, FieldError, Problem};
 use crate::schema::{InitUpload, NewUpload, Progress, Upload, UploadPage, UploadStatus};
@@ -88,8 +89,10 @@ impl Uploads {
             owner: OPEN.to_owned(),
             idempotency,
         };
-        let upload = match rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await? {
-            Created::New(upload) | Created::Replayed(upload) => upload,
+        let created = rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await?;
+        let (upload, replayed) = match created {
+            Created::New(upload) => (upload, false),
+            Created::Replayed(upload) => (upload, true),
             Created::KeyReused => {
                 return Err(Problem::new(
                     Code::IdempotencyKeyReused,
@@ -97,12 +100,12 @@ impl Uploads {
                 ));
             }
         };
-        // A replay may find its upload further on: then there is nothing to presign.
+        // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
         let takes_chunks = upload.status_at(now()).takes_chunks();
-        let presigned = if takes_chunks && !init.chunks.is_empty() {
+        let (upload, presigned) = if takes_chunks && (replayed || !init.chunks.is_empty()) {
             presigned(ctx, upload.upload_id, &init.chunks).await?
         } else {
-            Vec::new()
+            (upload, Vec::new())
         };
         let upload = shown(ctx, upload).await?;
         Ok(InitAnswer::Created(Json(NewUpload { upload, presigned })))

@@ -18,6 +18,9 @@ use super::local_s3::LocalS3;
 
 pub struct Foundation {
     pub ctx: Context,
+    /// What `ctx` is connected by.
+    pub database: DatabaseSettings,
+    pub storage: StorageSettings,
     /// Where clients reach the S3 server.
     pub s3: SocketAddr,
     stop: CancellationToken,
@@ -37,19 +40,22 @@ impl Foundation {
     ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let server = LocalS3::start(settings, listener, stop.clone()).await?;
+        let database = database(&settings.data_dir.join("upflow.db"))?;
+        let storage = storage(settings, &server)?;
         let ctx = Context {
-            db: database(&settings.data_dir.join("upflow.db")).await?,
-            storage: storage(settings, &server).await?,
+            db: migrated(&database).await?,
+            storage: Storage::connect(&storage).await,
             queue: Queue::memory(),
             limits: Arc::new(limits),
         };
+        ctx.storage.check_bucket().await?;
         // The queue is empty after a start. The store has locked the folder, so this process is the only one.
         for upload_id in uploads::adopt(&ctx.db).await? {
             if ctx.queue.push(Job { upload_id }).await.is_err() {
                 break;
             }
         }
-        Ok(Self { ctx, s3: server.address, stop, server })
+        Ok(Self { ctx, database, storage, s3: server.address, stop, server })
     }
 
     /// Stops the S3 server and closes the database; API and worker must have ended.
@@ -62,25 +68,26 @@ impl Foundation {
     }
 }
 
-async fn database(path: &Path) -> anyhow::Result<db::Db> {
+fn database(path: &Path) -> anyhow::Result<DatabaseSettings> {
     let absolute = std::path::absolute(path)?;
     let url = url::Url::from_file_path(&absolute)
         .map_err(|()| anyhow::anyhow!("{} cannot be written as a URL", absolute.display()))?;
-    let settings = DatabaseSettings {
+    Ok(DatabaseSettings {
         url: url.as_str().replacen("file:", "sqlite:", 1),
         max_connections: 8,
         timeout: Duration::from_secs(10),
-    };
-    let db = db::connect(&settings)
-        .await
-        .with_context(|| format!("the database {} cannot be opened", path.display()))?;
+    })
+}
+
+async fn migrated(settings: &DatabaseSettings) -> anyhow::Result<db::Db> {
+    let db = db::connect(settings).await.context("the database in the data folder")?;
     upflow_migration::up(&db).await?;
     Ok(db)
 }
 
-async fn storage(settings: &StoreSettings, s3: &LocalS3) -> anyhow::Result<Storage> {
+fn storage(settings: &StoreSettings, s3: &LocalS3) -> anyhow::Result<StorageSettings> {
     let endpoint = url::Url::parse(&format!("http://{}", s3.address))?;
-    let storage = Storage::connect(&StorageSettings {
+    Ok(StorageSettings {
         region: settings.region.clone(),
         bucket: settings.bucket.clone(),
         endpoint: Some(endpoint.clone()),
@@ -88,10 +95,7 @@ async fn storage(settings: &StoreSettings, s3: &LocalS3) -> anyhow::Result<Stora
         path_style: true,
         key_prefix: String::new(),
         chunk_tag: None,
-        timeout: Duration::from_secs(30),
+        timeout: Duration::from_secs(10),
         credentials: Some(s3.credentials.clone()),
     })
-    .await;
-    storage.check_bucket().await?;
-    Ok(storage)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::client::{KIB, crc64, noise};
-use crate::harness::{Options, Stack, Suite, eventually};
+use crate::harness::{Stack, Suite};
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "api":
@@ -22,16 +22,13 @@ pub const SUITE: Suite = suite! { "api":
     a_chunk_with_another_checksum_is_not_confirmed,
     indexes_out_of_range_are_refused,
     an_unknown_upload_is_a_404_everywhere,
-    an_ended_upload_takes_nothing_more,
-    an_upload_being_assembled_takes_only_what_it_has,
-    an_upload_past_its_life_is_expired_even_before_the_janitor_comes,
-    an_expired_upload_leaves_nothing_in_the_bucket,
-    touching_an_upload_makes_it_live_longer,
     lists_come_newest_first_in_pages_and_by_status,
     waiting_for_a_status_answers_as_soon_as_it_is_there,
     a_download_before_the_end_is_refused,
     the_spec_the_docs_and_the_demo_are_served,
     a_whole_batch_may_be_presigned_and_confirmed,
+    complete_confirms_a_thousand_chunks_a_call_and_says_to_come_again,
+    statistics_bear_more_bytes_than_a_number_holds,
 };
 
 async fn nothing_is_stored(stack: &Stack) {
@@ -138,7 +135,22 @@ async fn bodies_that_are_no_json_of_ours_are_refused_with_a_problem(stack: Stack
 async fn paths_and_methods_that_are_not_ours_get_a_problem(stack: Stack) {
     stack.get("/nowhere").await.expect_problem(404, "not_found");
     stack.get("/static/nowhere.js").await.expect_problem(404, "not_found");
-    stack.call(Method::DELETE, "/uploads").await.expect_problem(405, "method_not_allowed");
+    for odd in ["/%ff", "/uploads/%ff", "/uploads/%ff/complete"] {
+        stack.get(odd).await.expect_problem(404, "not_found");
+    }
+    let id = Uuid::new_v4();
+    for (method, path, allowed) in [
+        (Method::DELETE, "/uploads".to_owned(), "GET"),
+        (Method::GET, "/uploads/init".to_owned(), "POST"),
+        (Method::PATCH, format!("/uploads/{id}"), "DELETE, GET"),
+        (Method::POST, "/health/live".to_owned(), "GET, HEAD"),
+    ] {
+        let answer = stack.call(method, &path).await;
+        let mut allow: Vec<&str> = answer.headers["allow"].to_str().unwrap().split(", ").collect();
+        allow.sort_unstable();
+        assert_eq!(allow.join(", "), allowed, "{path}");
+        answer.expect_problem(405, "method_not_allowed");
+    }
     stack.get("/uploads?limit=0").await.expect_problem(422, "invalid_request");
     stack.get("/uploads?limit=x").await.expect_problem(422, "invalid_request");
     stack.get("/uploads?status=done").await.expect_problem(422, "invalid_request");
@@ -225,7 +237,7 @@ async fn indexes_out_of_range_are_refused(stack: Stack) {
 }
 
 /// Every call on one upload.
-async fn all_calls(stack: &Stack, id: &str) -> Vec<(String, crate::client::Answer)> {
+pub async fn all_calls(stack: &Stack, id: &str) -> Vec<(String, crate::client::Answer)> {
     let chunks = json!({ "chunks": [{ "chunk_index": 0 }] });
     let calls = [
         (Method::POST, "/chunks/presign", Some(chunks)),
@@ -254,123 +266,6 @@ async fn an_unknown_upload_is_a_404_everywhere(stack: Stack) {
             answer.expect_problem(404, "upload_not_found");
         }
     }
-}
-
-async fn an_ended_upload_takes_nothing_more(stack: Stack) {
-    let bytes = noise(10);
-    let aborted = stack.plan("a", &bytes, 64 * KIB).await;
-    aborted.send_and_confirm(&bytes, [0]).await;
-    stack.call(Method::DELETE, &aborted.path("")).await.expect(200);
-    let completed = stack.plan("c", &bytes, 64 * KIB).await;
-    completed.send_all(&bytes).await;
-    completed.complete_and_wait().await;
-
-    for (id, status) in [(aborted.id, "aborted"), (completed.id, "completed")] {
-        for (call, answer) in all_calls(&stack, &id.to_string()).await {
-            let fine = match call.as_str() {
-                "GET " | "GET /events" | "POST /requeue" => true,
-                // What has been done is answered as done.
-                "DELETE " => status == "aborted",
-                "POST /complete" | "GET /download" => status == "completed",
-                _ => false,
-            };
-            if fine {
-                assert_eq!(answer.status, 200, "{call} {status}");
-            } else {
-                answer.expect_problem(409, &format!("upload_{status}"));
-            }
-        }
-        let upload = stack.get(&format!("/uploads/{id}")).await.expect(200);
-        assert_eq!(upload["status"], status);
-    }
-    aborted.assert_nothing_left().await;
-    completed.assert_whole(&bytes).await;
-}
-
-async fn an_upload_being_assembled_takes_only_what_it_has(stack: Stack) {
-    stack.stop_workers().await;
-    let bytes = noise(2 * 64 * KIB);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    upload.send_all(&bytes).await;
-    upload.complete().await.expect(202);
-    let again = upload.confirm(1).await.expect(200);
-    assert_eq!(again["uploaded_chunks_count"], 2);
-    assert_eq!(again["status"], "pending_assembly");
-    let path = upload.path("/chunks/confirm");
-    stack.post(&path, json!({ "chunks": [0, 1] })).await.expect(200);
-    let presign = json!({ "chunks": [{ "chunk_index": 0 }] });
-    let answer = stack.post(&upload.path("/chunks/presign"), presign).await;
-    answer.expect_problem(409, "upload_assembling");
-    let answer = stack.call(Method::POST, &upload.path("/reconcile")).await;
-    answer.expect_problem(409, "upload_assembling");
-    upload.complete().await.expect(202);
-    stack.start_worker();
-    upload.wait_for("completed").await;
-    upload.assert_whole(&bytes).await;
-}
-
-fn short_lived(seconds: u64) -> Options {
-    let mut options = Options::default();
-    options.limits.upload_life = Duration::from_secs(seconds);
-    options.limits.url_life = Duration::from_secs(seconds);
-    options
-}
-
-async fn an_upload_past_its_life_is_expired_even_before_the_janitor_comes(stack: Stack) {
-    let stack = stack.sibling(short_lived(2)).await;
-    stack.stop_workers().await;
-    let bytes = noise(10);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    let presigned = upload.presign(0, None).await;
-    assert!(presigned["expires_in"].as_i64().unwrap() <= 2);
-    assert_eq!(upload.put(&presigned, bytes).await, 200);
-    eventually("the upload has expired", || async {
-        (upload.status().await == "expired").then_some(())
-    })
-    .await;
-    upload.confirm(0).await.expect_problem(409, "upload_expired");
-    upload.complete().await.expect_problem(409, "upload_expired");
-    let listed = stack.get("/uploads?status=expired").await.expect(200);
-    assert_eq!(listed["uploads"][0]["upload_id"], upload.id.to_string());
-    let listed = stack.get("/uploads?status=initialized").await.expect(200);
-    assert_eq!(listed["uploads"], json!([]));
-}
-
-async fn an_expired_upload_leaves_nothing_in_the_bucket(stack: Stack) {
-    let stack = stack.sibling(short_lived(2)).await;
-    let bytes = noise(2 * 64 * KIB);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    upload.send(&bytes, 0).await;
-    eventually("the janitor has been by", || async {
-        upload.events().await.contains(&"expired".to_owned()).then_some(())
-    })
-    .await;
-    upload.assert_nothing_left().await;
-}
-
-async fn touching_an_upload_makes_it_live_longer(stack: Stack) {
-    let stack = stack.sibling(short_lived(8)).await;
-    let bytes = noise(64 * KIB);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    let end = |body: &Value| body["expires_at"].as_str().unwrap().to_owned();
-    let passed = |time: String| async move {
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        (now > time).then_some(())
-    };
-    let first = end(&upload.body);
-    let created =
-        upload.body["created_at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>();
-    let half = created.unwrap() + Duration::from_secs(4);
-    let half = half.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    eventually("half of the life has passed", || passed(half.clone())).await;
-    upload.send(&bytes, 0).await;
-    let second = end(&upload.get().await);
-    assert!(second > first, "presign slides {first} to {second}");
-    // Past the first end it lives on, by the second.
-    eventually("the first end has passed", || passed(first.clone())).await;
-    upload.confirm(0).await.expect(200);
-    assert!(end(&upload.get().await) > second, "confirm slides it too");
-    upload.complete_and_wait().await;
 }
 
 async fn lists_come_newest_first_in_pages_and_by_status(stack: Stack) {
@@ -471,4 +366,32 @@ async fn a_whole_batch_may_be_presigned_and_confirmed(stack: Stack) {
     let answer = stack.post(&path, json!({ "chunks": indexes })).await.expect(200);
     assert_eq!(answer["rejected"].as_array().unwrap().len(), 1_000);
     assert_eq!(answer["confirmed"], json!([]));
+}
+
+async fn complete_confirms_a_thousand_chunks_a_call_and_says_to_come_again(stack: Stack) {
+    use futures::stream::{self, StreamExt};
+    let total = 1_050;
+    let bytes = noise(total * 64 * KIB);
+    let upload = stack.plan("unconfirmed.bin", &bytes, 64 * KIB).await;
+    stream::iter(0..total).for_each_concurrent(8, |index| upload.send(&bytes, index)).await;
+    let answer = upload.complete().await;
+    assert_eq!(answer.headers["retry-after"], "1");
+    answer.expect_problem(409, "confirm_in_progress");
+    // What was confirmed stays.
+    assert_eq!(upload.get().await["uploaded_chunks_count"], 1_000);
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
+}
+
+async fn statistics_bear_more_bytes_than_a_number_holds(stack: Stack) {
+    use sea_orm::ConnectionTrait;
+    for name in ["a", "b"] {
+        stack.init(json!({ "filename": name, "file_size": 1 })).await;
+    }
+    // As many planned files as would make it, in two rows.
+    let large = "UPDATE upload_sessions SET file_size = 9223372036854775807";
+    stack.ctx().db.execute_unprepared(large).await.unwrap();
+    let stats = stack.get("/stats").await.expect(200);
+    assert_eq!(stats["statuses"][0]["uploads"], 2);
+    assert_eq!(stats["statuses"][0]["file_bytes"], i64::MAX);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use rand::{RngCore as _, SeedableRng as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -38,6 +39,15 @@ pub fn noise(len: usize) -> Bytes {
 /// CRC64NVME as S3 writes it.
 pub fn crc64(bytes: &[u8]) -> String {
     STANDARD.encode(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes).to_be_bytes())
+}
+
+/// Sends bytes to a presigned chunk, whatever they are.
+pub async fn sent(http: &reqwest::Client, presigned: &Value, bytes: Bytes) -> StatusCode {
+    let mut request = http.put(presigned["url"].as_str().unwrap()).body(bytes);
+    for (name, value) in presigned["headers"].as_object().unwrap() {
+        request = request.header(name, value.as_str().unwrap());
+    }
+    request.send().await.unwrap().status()
 }
 
 /// An answer of the API.
@@ -159,11 +169,7 @@ impl Upload {
 
     /// Sends bytes to a presigned chunk, whatever they are.
     pub async fn put(&self, presigned: &Value, bytes: Bytes) -> StatusCode {
-        let mut request = self.stack.http().put(presigned["url"].as_str().unwrap()).body(bytes);
-        for (name, value) in presigned["headers"].as_object().unwrap() {
-            request = request.header(name, value.as_str().unwrap());
-        }
-        request.send().await.unwrap().status()
+        sent(self.stack.http(), presigned, bytes).await
     }
 
     /// Sends a chunk of `bytes` with its checksum, unconfirmed.
@@ -247,14 +253,23 @@ impl Upload {
             page.objects.is_empty().then_some(())
         })
         .await;
-        let multiparts = storage.list_multiparts(&finals(self.id)).await.unwrap();
+        // By the whole key: some servers take the prefix for nothing else.
+        let filename = self.body["filename"].as_str().unwrap();
+        let key = format!("{}{filename}", finals(self.id));
+        let multiparts = storage.list_multiparts(&key, None).await.unwrap().uploads;
         assert!(multiparts.is_empty(), "{multiparts:?}");
     }
 
     /// The names of what happened, in order.
     pub async fn events(&self) -> Vec<String> {
+        self.event_times().await.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The names of what happened and when, in order.
+    pub async fn event_times(&self) -> Vec<(String, DateTime<Utc>)> {
         let events = self.stack.get(&self.path("/events")).await.expect(200);
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
         let events = events["events"].as_array().unwrap().iter();
-        events.map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+        events.map(|event| (text(event, "event"), text(event, "at").parse().unwrap())).collect()
     }
 }

@@ -1,17 +1,22 @@
 //! `upflow` as people run it: the bare command, and `upflow upload`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::client::{MIB, noise};
-use crate::harness::{Stack, Suite, eventually};
+use crate::harness::{Options, Stack, Suite, eventually};
 use crate::programs::{Running, free_port, program, run, serves};
+use crate::proxy::{Fault, Operation};
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "command":
     upload_sends_files_and_ends_with_0_once_they_are_complete,
+    upload_speaks_json_to_scripts_and_tells_no_secret,
+    upload_gets_fresh_urls_when_one_has_died_on_the_way,
     upload_of_an_empty_file_completes,
     upload_killed_in_the_middle_resumes_when_run_again,
     upload_of_a_file_that_changed_since_begins_anew,
@@ -75,11 +80,62 @@ async fn upload_sends_files_and_ends_with_0_once_they_are_complete(stack: Stack)
         let id = upload["upload_id"].as_str().unwrap();
         assert!(downloaded(&stack, &server, id).await == *expected);
     }
-    // For scripts: a JSON object a line, without anything secret.
-    let ended = run(upload(&stack, &server, &[&paths[1]]).arg("--json")).await;
+}
+
+async fn upload_speaks_json_to_scripts_and_tells_no_secret(stack: Stack) {
+    let bytes = noise(21 * MIB);
+    let path = file(&stack, "größe.bin", &bytes);
+    let server = stack.url("");
+    let ended = run(upload(&stack, &server, &[&path]).arg("--json")).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(!lines(&ended.out).is_empty());
-    assert!(!ended.out.contains("X-Amz-Signature"), "{}", ended.out);
+    assert!(!ended.out.contains("X-Amz-") && !ended.err.contains("X-Amz-"), "{ended:?}");
+    let events = lines(&ended.out);
+    let (started, completed) = (&events[0], events.last().unwrap());
+    for event in &events {
+        assert!(event["file"].as_str().unwrap().ends_with("größe.bin"), "{event}");
+    }
+    assert_eq!(started["event"], "started");
+    assert_eq!(started["total_chunks"], 3);
+    assert_eq!(started["chunk_size"], 8 * MIB);
+    assert_eq!(started["sent_bytes"], 0);
+    assert_eq!(completed["event"], "completed");
+    assert_eq!(completed["upload_id"], started["upload_id"]);
+    assert_eq!(completed["file_size"], 21 * MIB);
+    assert_eq!(completed["sent_bytes"], 21 * MIB);
+    assert_eq!(completed["resumed"], false);
+    assert_eq!(completed["integrity"]["value"], crate::client::crc64(&bytes));
+    assert!(completed["final_s3_key"].as_str().unwrap().ends_with("/final/größe.bin"));
+    assert!(completed["duration_seconds"].is_number() && completed["bytes_per_second"].is_number());
+    // What goes wrong is an event too.
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let ended = run(upload(&stack, &nobody, &[&path]).args(["--json", "--quiet"])).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let failed = lines(&ended.out).pop().unwrap();
+    assert_eq!(failed["event"], "failed");
+    assert!(failed["code"].is_string() && failed["detail"].is_string(), "{failed}");
+}
+
+async fn upload_gets_fresh_urls_when_one_has_died_on_the_way(stack: Stack) {
+    let mut options = Options { proxied: true, ..Options::default() };
+    options.limits.url_life = Duration::from_secs(2);
+    let stack = stack.sibling(options).await;
+    // The first two chunks come to S3 when their URLs are dead.
+    let count = AtomicUsize::new(0);
+    stack.proxy().rule(move |call| {
+        let put = call.operation == Operation::PutObject;
+        (put && count.fetch_add(1, Ordering::Relaxed) < 2)
+            .then_some(Fault::Delay(Duration::from_millis(3_500)))
+    });
+    let bytes = noise(6 * MIB);
+    let path = file(&stack, "late.bin", &bytes);
+    let server = stack.url("");
+    let mut command = upload(&stack, &server, &[&path]);
+    let ended = run(command.args(["--chunk-size", "1MiB", "--parallel", "2"])).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let puts = stack.proxy().count(Operation::PutObject);
+    assert!(puts >= 8, "6 chunks, 2 of them refused once: {puts}");
+    let found = uploads(&stack, &server).await;
+    assert!(downloaded(&stack, &server, found[0]["upload_id"].as_str().unwrap()).await == bytes);
 }
 
 async fn upload_of_an_empty_file_completes(stack: Stack) {
@@ -226,19 +282,27 @@ async fn ctrl_c_ends_it_with_0_and_a_restart_goes_on_where_it_was(stack: Stack) 
 async fn killed_with_9_it_goes_on_where_it_was(stack: Stack) {
     let (port, s3_port) = (free_port(), free_port());
     let server = format!("http://127.0.0.1:{port}");
-    let bytes = noise(30 * MIB);
+    let bytes = noise(60 * MIB);
     let path = file(&stack, "file.bin", &bytes);
     let mut running = Running::start(&mut bare(&stack, port, s3_port));
     running.says("Ctrl-C").await;
     let mut command = upload(&stack, &server, &[&path]);
-    let mut sending = Running::start(command.args(["--chunk-size", "1MiB", "--parallel", "2"]));
-    // Killed again and again while the client goes on trying.
+    let mut sending = Running::start(command.args(["--chunk-size", "1MiB", "--parallel", "1"]));
+    // Killed again and again while the client goes on trying: each time once more has been confirmed.
+    let mut confirmed = 0;
     for _ in 0..3 {
-        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        confirmed = eventually("more chunks are confirmed", || async {
+            let answer = stack.http().get(format!("{server}/uploads")).send().await.ok()?;
+            let page: Value = answer.json().await.ok()?;
+            let count = page["uploads"][0]["uploaded_chunks_count"].as_i64()?;
+            (count > confirmed).then_some(count)
+        })
+        .await;
         running.kill().await;
         running = Running::start(&mut bare(&stack, port, s3_port));
         running.says("Ctrl-C").await;
     }
+    assert!(confirmed < 60, "the last kill came after the last chunk");
     let status = sending.child.wait().await.unwrap();
     if !status.success() {
         // It may have given up meanwhile; running it again is all it takes.

@@ -16,10 +16,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upflow::embedded::Foundation;
 use upflow_core::Context;
-use upflow_core::config::Limits;
+use upflow_core::config::{DatabaseSettings, Limits, StorageSettings};
+use upflow_core::queue::Queue;
+use upflow_core::storage::Storage;
 use upflow_worker::WorkerSettings;
 
 use crate::production::{Production, services};
+use crate::proxy::Proxy;
 
 /// The longest that one test may take.
 const TEST_TIMEOUT: Duration = Duration::from_secs(180);
@@ -43,6 +46,12 @@ pub struct Options {
     pub worker: WorkerSettings,
     /// Reach database, queue and storage through gates that can be shut.
     pub gated: bool,
+    /// API, workers and clients reach S3 through a proxy; only the test itself does not.
+    pub proxied: bool,
+    /// Instead of a prefix of its own.
+    pub key_prefix: Option<String>,
+    /// One try of a call to S3.
+    pub s3_timeout: Duration,
 }
 
 impl Default for Options {
@@ -52,6 +61,7 @@ impl Default for Options {
                 url_life: Duration::from_secs(900),
                 upload_life: Duration::from_secs(7 * 24 * 3600),
                 retention: Duration::from_secs(30 * 24 * 3600),
+                eager: true,
                 s3_calls_per_request: 16,
             },
             worker: WorkerSettings {
@@ -62,8 +72,12 @@ impl Default for Options {
                 attempts: 100,
                 cleanup_grace: Duration::from_secs(1),
                 janitor_interval: Duration::from_millis(300),
+                orphan_interval: Duration::ZERO,
             },
             gated: false,
+            proxied: false,
+            key_prefix: None,
+            s3_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -155,10 +169,15 @@ pub struct Stack(Arc<Inner>);
 struct Inner {
     backend: Backend,
     options: Options,
+    /// The test's own.
     ctx: Context,
+    /// Of API and workers.
+    serving: Context,
+    proxy: Option<Proxy>,
     ground: Mutex<Option<Ground>>,
     address: SocketAddr,
     api: Mutex<Option<Running>>,
+    more_apis: Mutex<Vec<Running>>,
     workers: Mutex<Vec<Running>>,
     siblings: Mutex<Vec<Stack>>,
     http: reqwest::Client,
@@ -168,6 +187,15 @@ struct Inner {
 enum Ground {
     Embedded(Box<Foundation>),
     Production(Box<Production>),
+}
+
+impl Ground {
+    fn settings(&self) -> (DatabaseSettings, StorageSettings) {
+        match self {
+            Ground::Embedded(ground) => (ground.database.clone(), ground.storage.clone()),
+            Ground::Production(ground) => (ground.database.clone(), ground.storage.clone()),
+        }
+    }
 }
 
 struct Running {
@@ -198,14 +226,24 @@ impl Stack {
                 (ground.ctx.clone(), Ground::Production(Box::new(ground)))
             }
         };
+        let proxy = match ground.settings().1.endpoint {
+            Some(endpoint) if options.proxied => Some(Proxy::before(&endpoint).await),
+            _ => None,
+        };
+        let mut serving = ctx.clone();
+        let storage = storage(&ground, proxy.as_ref(), &options);
+        serving.storage = Storage::connect(&storage).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stack = Self(Arc::new(Inner {
             backend,
             options,
             ctx,
+            serving,
+            proxy,
             ground: Mutex::new(Some(ground)),
             address: listener.local_addr().unwrap(),
             api: Mutex::new(None),
+            more_apis: Mutex::new(Vec::new()),
             workers: Mutex::new(Vec::new()),
             siblings: Mutex::new(Vec::new()),
             http: crate::client::http(),
@@ -225,7 +263,7 @@ impl Stack {
 
     fn serve(&self, listener: TcpListener) {
         let stop = CancellationToken::new();
-        let serve = upflow_api::serve(self.ctx().clone(), listener, stop.clone());
+        let serve = upflow_api::serve(self.0.serving.clone(), listener, stop.clone());
         let task = tokio::spawn(async move { serve.await.unwrap() });
         *self.0.api.lock().unwrap() = Some(Running { stop, task });
     }
@@ -233,6 +271,17 @@ impl Stack {
     /// Serves again on the address it had.
     pub async fn start_api(&self) {
         self.serve(TcpListener::bind(self.0.address).unwrap());
+    }
+
+    /// One more API on the same parts, until the test ends; answers its address.
+    pub async fn another_api(&self) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serve = upflow_api::serve(self.0.serving.clone(), listener, stop.clone());
+        let task = tokio::spawn(async move { serve.await.unwrap() });
+        self.0.more_apis.lock().unwrap().push(Running { stop, task });
+        format!("http://{address}")
     }
 
     pub async fn stop_api(&self) {
@@ -245,9 +294,8 @@ impl Stack {
     /// One more worker.
     pub fn start_worker(&self) {
         let stop = CancellationToken::new();
-        let worker =
-            upflow_worker::run(self.ctx().clone(), self.0.options.worker.clone(), stop.clone());
-        let task = tokio::spawn(worker);
+        let (ctx, settings) = (self.0.serving.clone(), self.0.options.worker.clone());
+        let task = tokio::spawn(upflow_worker::run(ctx, settings, stop.clone()));
         self.0.workers.lock().unwrap().push(Running { stop, task });
     }
 
@@ -256,6 +304,44 @@ impl Stack {
         let workers = std::mem::take(&mut *self.0.workers.lock().unwrap());
         for worker in workers {
             worker.end().await;
+        }
+    }
+
+    /// A worker with connections and a runtime of its own, so that it can be killed.
+    pub async fn start_mortal_worker(&self) -> Mortal {
+        let stack = self.clone();
+        let start = move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let ctx = runtime.block_on(stack.connect_again());
+            let settings = stack.0.options.worker.clone();
+            runtime.spawn(upflow_worker::run(ctx, settings, CancellationToken::new()));
+            Mortal(runtime)
+        };
+        tokio::task::spawn_blocking(start).await.unwrap()
+    }
+
+    async fn connect_again(&self) -> Context {
+        let (database, storage) = {
+            let ground = self.0.ground.lock().unwrap();
+            let ground = ground.as_ref().unwrap();
+            (ground.settings().0, storage(ground, self.0.proxy.as_ref(), &self.0.options))
+        };
+        let queue = match self.0.backend {
+            Backend::Embedded => self.0.ctx.queue.clone(),
+            _ => {
+                let settings = self.production(|production| production.queue.clone());
+                Queue::redis(&settings).await.unwrap()
+            }
+        };
+        Context {
+            db: upflow_core::db::connect(&database).await.unwrap(),
+            storage: Storage::connect(&storage).await,
+            queue,
+            limits: self.0.ctx.limits.clone(),
         }
     }
 
@@ -275,8 +361,9 @@ impl Stack {
             Box::pin(sibling.tear_down()).await;
         }
         let api = self.0.api.lock().unwrap().take();
+        let more = std::mem::take(&mut *self.0.more_apis.lock().unwrap());
         let workers = std::mem::take(&mut *self.0.workers.lock().unwrap());
-        for running in api.into_iter().chain(workers) {
+        for running in api.into_iter().chain(more).chain(workers) {
             running.stop.cancel();
             let _ = running.task.await;
         }
@@ -286,6 +373,14 @@ impl Stack {
             Some(Ground::Production(ground)) => ground.tear_down().await,
             None => {}
         }
+    }
+
+    pub fn backend(&self) -> Backend {
+        self.0.backend
+    }
+
+    pub fn proxy(&self) -> &Proxy {
+        self.0.proxy.as_ref().expect("this stack was started with a proxy")
     }
 
     pub fn ctx(&self) -> &Context {
@@ -310,6 +405,28 @@ impl Stack {
             Some(Ground::Production(ground)) => look(ground),
             _ => panic!("this test is for the production set"),
         }
+    }
+}
+
+/// How API and workers reach S3.
+fn storage(ground: &Ground, proxy: Option<&Proxy>, options: &Options) -> StorageSettings {
+    let mut storage = ground.settings().1;
+    storage.timeout = options.s3_timeout;
+    if let Some(proxy) = proxy {
+        storage.endpoint = Some(proxy.url());
+        storage.public_endpoint = Some(proxy.url());
+    }
+    storage
+}
+
+/// A worker that can be killed: what it has in hand ends at once, wherever it is, and nothing is told to
+/// anybody.
+pub struct Mortal(tokio::runtime::Runtime);
+
+impl Mortal {
+    pub async fn kill(self) {
+        let end = || self.0.shutdown_timeout(Duration::from_secs(10));
+        tokio::task::spawn_blocking(end).await.unwrap();
     }
 }
 

@@ -4,18 +4,26 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ahead;
 mod api;
 mod backends;
+mod chaos;
 mod client;
 mod command;
+mod connections;
 mod crash;
+mod faults;
 mod flow;
 mod gate;
 mod harness;
+mod janitor;
+mod kills;
+mod life;
 mod outage;
 mod processes;
 mod production;
 mod programs;
+mod proxy;
 mod resume;
 mod s3_command;
 mod sdks;
@@ -23,13 +31,33 @@ mod storage;
 mod worker;
 
 use harness::{Backend, Suite};
+use upflow_core::config::AppSettings;
 
 fn main() {
+    // To see why: TEST_LOG=info, with one test and --nocapture.
+    if let Ok(log) = std::env::var("TEST_LOG") {
+        let (name, production, json_logs) = ("test".to_owned(), false, false);
+        upflow_core::config::init_logging(&AppSettings { name, production, log, json_logs });
+    }
+    if std::env::var_os("TEST_S3_CLEAN").is_some() {
+        return production::empty_prefix();
+    }
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 6] =
-        [api::SUITE, flow::SUITE, resume::SUITE, storage::SUITE, worker::SUITE, command::SUITE];
+    let everywhere: [Suite; 11] = [
+        api::SUITE,
+        life::SUITE,
+        flow::SUITE,
+        resume::SUITE,
+        storage::SUITE,
+        worker::SUITE,
+        ahead::SUITE,
+        faults::SUITE,
+        kills::SUITE,
+        chaos::SUITE,
+        command::SUITE,
+    ];
     let mut trials = Vec::new();
     for suite in everywhere {
         trials.extend(suite.trials(Backend::Embedded));
@@ -41,6 +69,8 @@ fn main() {
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
+    trials.extend(janitor::SUITE.trials(Backend::Production));
+    trials.extend(connections::SUITE.trials(Backend::Production));
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {
         for suite in [flow::SUITE, storage::SUITE] {

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::client::{MIB, crc64, noise};
+use crate::client::{MIB, crc64, noise, sent};
 use crate::harness::{Stack, Suite, eventually};
 use crate::programs::{Running, free_port, program, run, serves};
 use crate::suite;
@@ -16,6 +16,7 @@ pub const SUITE: Suite = suite! { "processes":
     the_programs_name_every_fault_of_their_settings_at_once,
     a_dotenv_file_is_read_and_the_environment_wins,
     an_address_that_others_reach_is_refused_unless_told,
+    all_that_cannot_be_reached_is_told_at_once_and_each_cause_once,
     a_database_without_tables_is_told_how_to_get_them,
     many_migrations_at_once_on_an_empty_database_all_succeed,
     a_table_of_the_older_system_is_refused_and_left_as_it_is,
@@ -24,7 +25,7 @@ pub const SUITE: Suite = suite! { "processes":
 };
 
 /// The environment of the programs, as the original system has it.
-fn environment(stack: &Stack) -> BTreeMap<&'static str, String> {
+pub fn environment(stack: &Stack) -> BTreeMap<&'static str, String> {
     stack.production(|production| {
         let (database, storage) = (&production.database, &production.storage);
         let redis = url::Url::parse(&production.queue.url).unwrap();
@@ -48,7 +49,7 @@ fn environment(stack: &Stack) -> BTreeMap<&'static str, String> {
     })
 }
 
-fn with(name: &str, stack: &Stack, environment: &BTreeMap<&'static str, String>) -> Command {
+pub fn with(name: &str, stack: &Stack, environment: &BTreeMap<&'static str, String>) -> Command {
     let mut command = program(name);
     command.envs(environment).current_dir(stack.dir());
     command
@@ -132,6 +133,25 @@ async fn empty_database(stack: &Stack, name: &str) -> (String, sea_orm::Database
 async fn drop_database(url: &str, admin: sea_orm::DatabaseConnection) {
     let name = url::Url::parse(url).unwrap().path()[1..].to_owned();
     admin.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+}
+
+async fn all_that_cannot_be_reached_is_told_at_once_and_each_cause_once(stack: Stack) {
+    let mut environment = environment(&stack);
+    let nowhere = free_port();
+    let database = format!("postgres://user:secret@127.0.0.1:{nowhere}/db");
+    environment.insert("DATABASE_URL", database);
+    environment.insert("DATABASE_TIMEOUT", "1s".to_owned());
+    environment.insert("REDIS_PORT", nowhere.to_string());
+    environment.insert("AWS_S3_BUCKET", "there-is-no-such-bucket".to_owned());
+    for name in ["upflow-api", "upflow-worker"] {
+        let ended = run(with(name, &stack, &environment).args(["--s3-timeout", "2s"])).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        for variable in ["DATABASE_URL", "REDIS_HOST", "AWS_S3_BUCKET"] {
+            assert_eq!(ended.err.matches(variable).count(), 1, "{variable}: {}", ended.err);
+        }
+        assert_eq!(ended.err.lines().count(), 4, "{}", ended.err);
+        assert!(!ended.err.contains("secret"), "{}", ended.err);
+    }
 }
 
 async fn a_database_without_tables_is_told_how_to_get_them(stack: Stack) {
@@ -225,11 +245,7 @@ async fn killed_in_every_status_the_programs_lose_nothing(stack: Stack) {
         let path = format!("/uploads/{id}/chunks/presign");
         let presigned = client.call("POST", &path, Some(wanted)).await;
         let presigned = &presigned["chunks"][0];
-        let mut put = stack.http().put(presigned["url"].as_str().unwrap()).body(chunk);
-        for (name, value) in presigned["headers"].as_object().unwrap() {
-            put = put.header(name, value.as_str().unwrap());
-        }
-        assert_eq!(put.send().await.unwrap().status(), 200);
+        assert_eq!(sent(stack.http(), presigned, chunk).await, 200);
         client.call("PUT", &format!("/uploads/{id}/chunks/{index}"), None).await;
         if index == 3 {
             api.kill().await;

@@ -9,7 +9,7 @@ use upflow_core::config::{
     DatabaseSettings, QueueSettings, StaticCredentials, StorageArgs, StorageSettings,
 };
 use upflow_core::queue::Queue;
-use upflow_core::storage::Storage;
+use upflow_core::storage::{Filename, ObjectKey, Storage};
 use upflow_core::{Context, db};
 use url::Url;
 use uuid::Uuid;
@@ -69,7 +69,10 @@ impl Production {
         admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
         database.set_path(&name);
         let mut storage = if own_bucket { bucket_of_the_environment() } else { on_loopback() };
-        storage.key_prefix = format!("{}{name}/", storage.key_prefix);
+        storage.key_prefix = match &options.key_prefix {
+            Some(prefix) => prefix.clone(),
+            None => format!("{}{name}/", storage.key_prefix),
+        };
 
         let mut gates = None;
         if options.gated {
@@ -112,7 +115,7 @@ impl Production {
         }
         // Everything under the prefix of this test.
         self.ctx.storage.delete_all("").await.unwrap();
-        let left = self.ctx.storage.list_multiparts("").await.unwrap();
+        let left = self.ctx.storage.list_multiparts("", None).await.unwrap().uploads;
         self.ctx.db.clone().close().await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         self.admin.execute_unprepared(&drop).await.unwrap();
@@ -121,6 +124,28 @@ impl Production {
         let _: () = fred::interfaces::KeysInterface::del(&redis, &self.queue.stream).await.unwrap();
         assert!(left.is_empty(), "multipart uploads were left: {left:?}");
     }
+}
+
+/// Removes what tests that were cut short have left in the bucket of the environment.
+pub fn empty_prefix() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let storage = Storage::connect(&bucket_of_the_environment()).await;
+        for listed in storage.list_multiparts("", None).await.unwrap().uploads {
+            let (key, upload_id) = (listed.key, listed.upload_id);
+            // `{test}/uploads/{upload_id}/final/{filename}`
+            let mut segments = key.split('/').rev();
+            let filename = Filename::parse(segments.next().unwrap()).unwrap();
+            println!("aborting the multipart upload {upload_id} to {key}");
+            let id = segments.nth(1).unwrap().parse().unwrap();
+            let mut below = bucket_of_the_environment();
+            below.key_prefix = format!("{}{}/", below.key_prefix, key.split('/').next().unwrap());
+            let key = ObjectKey::Final { upload_id: id, filename };
+            let storage = Storage::connect(&below).await;
+            storage.abort_multipart(&key, &upload_id).await.unwrap();
+        }
+        println!("removed {} objects", storage.delete_all("").await.unwrap());
+    });
 }
 
 fn required(name: &str) -> Url {

@@ -19,6 +19,10 @@ pub struct LimitsArgs {
     /// How long the rows of ended uploads are kept; the completed files themselves stay
     #[arg(long, env = "UPFLOW_RETENTION", default_value = "30d")]
     pub retention: String,
+    /// When files are assembled: `eager`, chunk by chunk as they are confirmed (where chunks have 5 MiB or
+    /// more), or `on_complete`
+    #[arg(long, env = "UPFLOW_ASSEMBLY", default_value = "eager")]
+    pub assembly: String,
     /// Calls to S3 that one request of a client may have under way at once
     #[arg(long, env = "UPFLOW_S3_CALLS_PER_REQUEST", default_value = "32")]
     pub s3_calls_per_request: String,
@@ -29,6 +33,8 @@ pub struct Limits {
     pub url_life: Duration,
     pub upload_life: Duration,
     pub retention: Duration,
+    /// Chunks are copied into the final object's parts as they are confirmed.
+    pub eager: bool,
     pub s3_calls_per_request: usize,
 }
 
@@ -40,10 +46,20 @@ impl LimitsArgs {
         let retention = faults.duration("UPFLOW_RETENTION", &self.retention, SECOND..=3650 * DAY);
         let s3_calls_per_request =
             faults.number("UPFLOW_S3_CALLS_PER_REQUEST", &self.s3_calls_per_request, 1..=1_000);
+        let eager = match self.assembly.trim() {
+            "eager" => Some(true),
+            "on_complete" => Some(false),
+            other => {
+                let problem = format!("must be eager or on_complete, not {other:?}");
+                faults.add("UPFLOW_ASSEMBLY", problem);
+                None
+            }
+        };
         Some(Limits {
             url_life: url_life?,
             upload_life: upload_life?,
             retention: retention?,
+            eager: eager?,
             s3_calls_per_request: s3_calls_per_request?,
         })
     }

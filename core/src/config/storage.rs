@@ -30,8 +30,9 @@ pub struct StorageArgs {
     /// A tag `key=value` on every chunk, for a lifecycle rule; needs s3:PutObjectTagging
     #[arg(long, env = "S3_CHUNK_TAG")]
     pub s3_chunk_tag: Option<String>,
-    /// How long one try of a call to S3 may take, but for bodies and for ending a multipart upload
-    #[arg(long, env = "S3_TIMEOUT", default_value = "30s")]
+    /// How long one try of a call to S3 may take, and all of its tries twice as long; copies, bodies and the
+    /// end of a multipart upload have longer
+    #[arg(long, env = "S3_TIMEOUT", default_value = "10s")]
     pub s3_timeout: String,
 }
 

@@ -3,3 +3,4 @@
 pub mod chunk;
 pub mod event;
 pub mod session;
+pub mod upkeep;

@@ -4,12 +4,14 @@
 //! Servers differ (see `error`): ETags are opaque text, quotes removed; a checksum may be absent; and
 //! whether a call took effect is judged by what is there afterwards.
 
+mod abilities;
 mod credentials;
 mod error;
 mod key;
 mod multipart;
 mod objects;
 mod presign;
+mod strays;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +26,16 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use tokio::sync::OnceCell;
 
+pub use abilities::Abilities;
 pub use error::{ErrorKind, StorageError};
 pub use key::{BadFilename, Filename, MAX_FILENAME_BYTES, ObjectKey, chunk_index, chunks, finals};
-pub use multipart::{Multipart, NewMultipart, UploadedPart};
+pub use multipart::{ListedMultipart, Multipart, MultipartPage, NewMultipart, UploadedPart};
 pub use objects::{Body, Listed, ObjectHead, Page};
 pub use presign::Presigned;
 
+use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
 use credentials::Credentials;
 
@@ -40,6 +45,8 @@ pub struct Storage {
     client: Client,
     credentials: Arc<Credentials>,
     settings: Arc<StorageSettings>,
+    /// By algorithm.
+    abilities: Arc<[OnceCell<Abilities>; Algorithm::ALL.len()]>,
 }
 
 impl Storage {
@@ -88,6 +95,8 @@ impl Storage {
                 TimeoutConfig::builder()
                     .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
                     .operation_attempt_timeout(settings.timeout)
+                    // All tries together: who waits for a server that does not answer learns of it soon.
+                    .operation_timeout(2 * settings.timeout)
                     .build(),
             );
         if let Some(endpoint) = &settings.endpoint {
@@ -97,6 +106,7 @@ impl Storage {
             client: Client::from_conf(config.build()),
             credentials: Arc::new(Credentials::new(provider)),
             settings: Arc::new(settings.clone()),
+            abilities: Arc::default(),
         }
     }
 
@@ -119,6 +129,13 @@ impl Storage {
     pub fn bucket(&self) -> &str {
         &self.settings.bucket
     }
+}
+
+/// For one call that takes longer than others: `attempt` for each try.
+fn patience(attempt: Duration) -> aws_sdk_s3::config::Builder {
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(attempt).operation_timeout(2 * attempt);
+    aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
 }
 
 /// Stands where the SDK was built without any source of credentials, which it is not.

@@ -3,22 +3,26 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use percent_encoding::utf8_percent_encode;
 use uuid::Uuid;
 
 use super::error::{ErrorKind, StorageError};
 use super::presign::{PATH, content_disposition};
-use super::{Filename, ObjectKey, Storage};
+use super::{Filename, ObjectKey, Storage, patience};
 use crate::checksum::{Algorithm, Checksum};
 
 /// Complete can take minutes for thousands of parts.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Copying a part of 5 GiB inside S3 can take minutes too.
 const COPY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Sending a part of some MiB over a slow line.
+const PUT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Giving up thousands of parts.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A multipart upload under way.
 #[derive(Debug, Clone)]
@@ -45,6 +49,22 @@ pub struct UploadedPart {
     pub number: i32,
     pub etag: String,
     pub checksum: Option<String>,
+}
+
+/// A multipart upload in a listing.
+#[derive(Debug, Clone)]
+pub struct ListedMultipart {
+    /// Without the deployment's prefix.
+    pub key: String,
+    pub upload_id: String,
+    pub initiated: Option<DateTime<Utc>>,
+}
+
+/// At most 1,000 multipart uploads, and where the next page begins: key and id.
+#[derive(Debug, Default)]
+pub struct MultipartPage {
+    pub uploads: Vec<ListedMultipart>,
+    pub next: Option<(String, String)>,
 }
 
 impl Storage {
@@ -93,7 +113,7 @@ impl Storage {
             .copy_source(utf8_percent_encode(&source, PATH).to_string())
             .copy_source_if_match(format!("\"{etag}\""))
             .customize()
-            .config_override(attempt_timeout(COPY_TIMEOUT))
+            .config_override(patience(COPY_TIMEOUT))
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("UploadPartCopy", error))?;
@@ -131,8 +151,12 @@ impl Storage {
             Algorithm::Crc64Nvme => call.set_checksum_crc64_nvme(value.clone()),
             Algorithm::Crc32c => call.set_checksum_crc32_c(value.clone()),
         };
-        let sent =
-            call.send().await.map_err(|error| StorageError::from_sdk("UploadPart", error))?;
+        let sent = call
+            .customize()
+            .config_override(patience(PUT_TIMEOUT))
+            .send()
+            .await
+            .map_err(|error| StorageError::from_sdk("UploadPart", error))?;
         let etag = sent.e_tag().filter(|etag| !etag.is_empty());
         let etag = etag.ok_or_else(|| unusable("UploadPart", "no ETag in the answer"))?;
         Ok(UploadedPart { number, etag: etag.to_owned(), checksum: value })
@@ -167,7 +191,7 @@ impl Storage {
             .set_checksum_crc64_nvme(value.clone().filter(|_| crc64))
             .set_checksum_crc32_c(value.filter(|_| !crc64))
             .customize()
-            .config_override(attempt_timeout(COMPLETE_TIMEOUT))
+            .config_override(patience(COMPLETE_TIMEOUT))
             .send()
             .await
             .map(drop)
@@ -188,6 +212,8 @@ impl Storage {
                 .bucket(self.bucket())
                 .key(self.key(key))
                 .upload_id(upload_id)
+                .customize()
+                .config_override(patience(ABORT_TIMEOUT))
                 .send()
                 .await
                 .map_err(|error| StorageError::from_sdk("AbortMultipartUpload", error));
@@ -231,42 +257,47 @@ impl Storage {
         }
     }
 
-    /// The ids of the multipart uploads under way to keys that start with `prefix`, at most 1,000.
+    /// The multipart uploads under way to keys that start with `prefix`, in pages of 1,000 from where the page
+    /// before ended. None on a server that does not list them: then only the ids in the rows are known.
     pub async fn list_multiparts(
         &self,
         prefix: &str,
-    ) -> Result<Vec<(String, String)>, StorageError> {
+        next: Option<(String, String)>,
+    ) -> Result<MultipartPage, StorageError> {
+        let (key_marker, id_marker) = next.unzip();
         let listed = self
             .client
             .list_multipart_uploads()
             .bucket(self.bucket())
             .prefix(format!("{}{prefix}", self.settings.key_prefix))
+            .set_key_marker(key_marker)
+            .set_upload_id_marker(id_marker)
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("ListMultipartUploads", error));
-        match listed {
-            Ok(listed) => Ok(listed
-                .uploads()
-                .iter()
-                .filter_map(|upload| {
-                    let key = upload.key()?.strip_prefix(&self.settings.key_prefix)?;
-                    Some((key.to_owned(), upload.upload_id()?.to_owned()))
-                })
-                .collect()),
-            // Then only the id in the row is known.
-            Err(error) if error.kind == ErrorKind::NotImplemented => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) if error.kind == ErrorKind::NotImplemented => {
+                return Ok(MultipartPage::default());
+            }
+            Err(error) => return Err(error),
+        };
+        let uploads = listed.uploads().iter().filter_map(|upload| {
+            Some(ListedMultipart {
+                key: upload.key()?.strip_prefix(&self.settings.key_prefix)?.to_owned(),
+                upload_id: upload.upload_id()?.to_owned(),
+                initiated: upload.initiated().and_then(super::objects::time),
+            })
+        });
+        let more = listed.is_truncated().unwrap_or_default();
+        let next = listed.next_key_marker().zip(listed.next_upload_id_marker());
+        let next = next.filter(|_| more).map(|(key, id)| (key.to_owned(), id.to_owned()));
+        Ok(MultipartPage { uploads: uploads.collect(), next })
     }
 }
 
 /// How often an abort is repeated while parts are seen.
 const ABORTS: usize = 5;
-
-fn attempt_timeout(timeout: Duration) -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::config::Builder::new()
-        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(timeout).build())
-}
 
 fn algorithm(algorithm: Algorithm) -> ChecksumAlgorithm {
     match algorithm {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::error::{ErrorKind, StorageError};
 use super::presign::content_disposition;
-use super::{Filename, ObjectKey, Storage, bare_etag};
+use super::{Filename, ObjectKey, Storage, bare_etag, patience};
 use crate::checksum::{Algorithm, Checksum};
 
 /// The metadata of a final object that says which assembly made it.
@@ -18,6 +19,9 @@ pub(super) const ASSEMBLY_ID: &str = "upflow-assembly-id";
 
 /// How many single deletes run at once where DeleteObjects cannot be used.
 const SINGLE_DELETES: usize = 16;
+
+/// Deleting a thousand objects in one call.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the next piece of a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,6 +56,7 @@ pub struct Listed {
     pub key: String,
     pub etag: String,
     pub size: i64,
+    pub modified: Option<DateTime<Utc>>,
 }
 
 /// At most 1,000 objects, and where the next page begins.
@@ -73,6 +78,11 @@ impl Body {
             Err(_) => Err(failed(format!("no data for {BODY_TIMEOUT:?}"))),
         }
     }
+}
+
+/// A time of S3.
+pub(super) fn time(time: &aws_sdk_s3::primitives::DateTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(time.secs(), time.subsec_nanos())
 }
 
 impl Storage {
@@ -122,6 +132,7 @@ impl Storage {
                 key: key.to_owned(),
                 etag: bare_etag(object.e_tag().unwrap_or_default()),
                 size: object.size().unwrap_or_default(),
+                modified: object.last_modified().and_then(time),
             })
         });
         let more = page.is_truncated().unwrap_or_default();
@@ -219,6 +230,8 @@ impl Storage {
             .delete_objects()
             .bucket(self.bucket())
             .delete(delete)
+            .customize()
+            .config_override(patience(DELETE_TIMEOUT))
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("DeleteObjects", error))?;
@@ -237,7 +250,7 @@ impl Storage {
         }
     }
 
-    async fn delete_one(&self, key: String) -> Result<(), StorageError> {
+    pub(super) async fn delete_one(&self, key: String) -> Result<(), StorageError> {
         self.client
             .delete_object()
             .bucket(self.bucket())

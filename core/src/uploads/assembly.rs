@@ -1,5 +1,5 @@
-//! What workers do to an upload in `pending_assembly`. Whoever works on one holds its lease, and every
-//! write looks under the row's lock whether the lease is still his: a worker that was slow, cut off or
+//! What workers do to an upload that is assembled: in `pending_assembly` to the end, and in `uploading`
+//! ahead of it. Whoever works on one holds its lease, and every write looks under the row's lock whether the lease is still his: a worker that was slow, cut off or
 //! overtaken changes nothing.
 
 use std::time::Duration;
@@ -45,16 +45,63 @@ pub async fn claim(
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
     let pending = Condition::all().add(session::Column::Status.eq(Status::PendingAssembly));
-    take_lease(db, id, lease, lease_life, pending, now).await
+    take_lease(db, id, lease, lease_life, pending, 1, now).await
 }
 
-/// Takes the lease of the upload where it fits `condition` and nobody holds one.
+/// Takes the lease of an upload that is still `uploading`, to copy ahead what is confirmed.
+pub async fn claim_ahead(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    lease_life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Option<Upload>, Error> {
+    let live = Condition::all()
+        .add(session::Column::Status.eq(Status::Uploading))
+        .add(session::Column::ExpiresAt.gt(now));
+    take_lease(db, id, lease, lease_life, live, 0, now).await
+}
+
+/// What has become of an upload whose lease was let go.
+#[derive(Debug)]
+pub enum LetGo {
+    /// It is free. A confirm that saw the lease has announced nothing: whoever let go looks once more.
+    Free,
+    /// It waits for its assembly, and is still the holder's.
+    Pending(Box<Upload>),
+    /// It is somebody else's, or has ended.
+    Lost,
+}
+
+/// Lets go of an upload that is still `uploading`.
+pub async fn let_go(db: &Db, id: Uuid, lease: Uuid) -> Result<LetGo, Error> {
+    let tx = db::begin(db).await?;
+    let upload = match locked(&tx, id, lease).await {
+        Ok(upload) => upload,
+        Err(Error::LeaseLost | Error::NotFound) => return Ok(LetGo::Lost),
+        Err(error) => return Err(error),
+    };
+    if upload.status == Status::PendingAssembly {
+        return Ok(LetGo::Pending(Box::new(upload)));
+    }
+    session::Entity::update_many()
+        .set(free())
+        .filter(session::Column::UploadId.eq(id))
+        .exec(&tx)
+        .await?;
+    tx.commit().await?;
+    Ok(LetGo::Free)
+}
+
+/// Takes the lease of the upload where it fits `condition` and nobody holds one, and counts so many
+/// attempts.
 pub(super) async fn take_lease(
     db: &Db,
     id: Uuid,
     lease: Uuid,
     lease_life: Duration,
     condition: Condition,
+    attempts: i32,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
     let rows = session::Entity::update_many()
@@ -63,7 +110,7 @@ pub(super) async fn take_lease(
             lease_until: Set(Some(now + lease_life)),
             ..Default::default()
         })
-        .col_expr(session::Column::Attempts, Expr::col(session::Column::Attempts).add(1))
+        .col_expr(session::Column::Attempts, Expr::col(session::Column::Attempts).add(attempts))
         .filter(session::Column::UploadId.eq(id))
         .filter(condition)
         .filter(unleased(now))
@@ -119,6 +166,11 @@ pub async fn set_multipart(
         .filter(session::Column::UploadId.eq(id))
         .exec(&tx)
         .await?;
+    forget_copies(&tx, id).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn forget_copies(tx: &DatabaseTransaction, id: Uuid) -> Result<(), Error> {
     chunk::Entity::update_many()
         .set(chunk::ActiveModel {
             copied_etag: Set(None),
@@ -128,9 +180,9 @@ pub async fn set_multipart(
         })
         .filter(chunk::Column::UploadId.eq(id))
         .filter(chunk::Column::CopiedEtag.is_not_null())
-        .exec(&tx)
+        .exec(tx)
         .await?;
-    Ok(tx.commit().await?)
+    Ok(())
 }
 
 /// Keeps which chunks are in which parts; only where the chunk is still the one that was copied.
@@ -204,7 +256,7 @@ pub async fn finish(
 }
 
 /// Confirmed chunks turned out gone or changed: they are confirmed no longer, and the client may send
-/// them again. The multipart upload must have been aborted before.
+/// them again. Where the upload was to be assembled, the multipart upload must have been aborted before.
 pub async fn lose_chunks(
     db: &Db,
     id: Uuid,
@@ -222,14 +274,21 @@ pub async fn lose_chunks(
         ranges(&chunk_indexes)
     );
     let failure = Failure { code: "chunk_lost".to_owned(), detail: detail.clone(), chunk_indexes };
-    let back = session::ActiveModel {
+    let mut back = session::ActiveModel {
         failure: Set(Some(failure)),
-        multipart_upload_id: Set(None),
-        assembly_id: Set(None),
         expires_at: Set(std::cmp::max(upload.expires_at, now + life)),
         ..free()
     };
-    apply(&tx, &upload, Event::LoseChunk, Some(detail), now, back).await?;
+    let event = if upload.status == Status::PendingAssembly {
+        back.multipart_upload_id = Set(None);
+        back.assembly_id = Set(None);
+        forget_copies(&tx, id).await?;
+        Event::LoseChunk
+    } else {
+        // The chunk sent anew will overwrite its part.
+        Event::DropChunk
+    };
+    apply(&tx, &upload, event, Some(detail), now, back).await?;
     Ok(tx.commit().await?)
 }
 
@@ -255,8 +314,9 @@ pub async fn give_up(
     Ok(tx.commit().await?)
 }
 
-/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why. An
-/// attempt that does not count was nobody's fault.
+/// Lets go of the lease so that the next attempt starts no earlier than `not_before`, and keeps why; not
+/// of an upload that is only copied ahead, which may fail as often as it likes. An attempt that does not
+/// count was nobody's fault.
 pub async fn hand_back(
     db: &Db,
     id: Uuid,
@@ -282,7 +342,9 @@ pub async fn hand_back(
         .filter(session::Column::UploadId.eq(id))
         .exec(&tx)
         .await?;
-    record(&tx, id, "attempt_failed", None, Some(why), now).await?;
+    if upload.status == Status::PendingAssembly {
+        record(&tx, id, "attempt_failed", None, Some(why), now).await?;
+    }
     Ok(tx.commit().await?)
 }
 

@@ -38,6 +38,8 @@ pub struct SeenChunk {
 pub struct Confirmed {
     pub status: Status,
     pub count: i64,
+    /// No worker holds the upload: one that is to copy ahead must be told.
+    pub unattended: bool,
 }
 
 #[derive(Debug)]
@@ -162,7 +164,8 @@ pub async fn confirm(
         write_seen(&tx, upload.upload_id, seen, now).await?;
         let count = count(&tx, upload.upload_id).await?;
         tx.commit().await?;
-        return Ok(Confirmed { status: Status::Uploading, count });
+        let unattended = upload.lease_until.is_none_or(|until| until <= now);
+        return Ok(Confirmed { status: Status::Uploading, count, unattended });
     }
 }
 
@@ -234,6 +237,18 @@ pub async fn chunk_rows<C: ConnectionTrait>(
         query = query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied()));
     }
     Ok(query.order_by_asc(chunk::Column::ChunkIndex).all(db).await?)
+}
+
+/// Confirmed chunks that are in no part of the final object yet, the first `limit` of them in order.
+pub async fn uncopied(db: &Db, id: Uuid, limit: u64) -> Result<Vec<chunk::Model>, Error> {
+    Ok(chunk::Entity::find()
+        .filter(chunk::Column::UploadId.eq(id))
+        .filter(chunk::Column::ConfirmedAt.is_not_null())
+        .filter(Expr::cust("(copied_etag IS NULL OR copied_etag <> etag)"))
+        .order_by_asc(chunk::Column::ChunkIndex)
+        .limit(limit)
+        .all(db)
+        .await?)
 }
 
 /// Takes the upload back. A worker that holds its lease loses it.
@@ -317,13 +332,13 @@ pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<R
     if !missing.is_empty() {
         return Ok(Requested::Incomplete(missing));
     }
-    let afresh = session::ActiveModel {
-        attempts: Set(0),
-        failure: Set(None),
-        lease_id: Set(None),
-        lease_until: Set(None),
-        ..Default::default()
-    };
+    let mut afresh =
+        session::ActiveModel { attempts: Set(0), failure: Set(None), ..Default::default() };
+    // A worker that copies ahead goes on to the end; a pause after an error ends here.
+    if upload.lease_id.is_none() || upload.lease_until.is_none_or(|until| until <= now) {
+        afresh.lease_id = Set(None);
+        afresh.lease_until = Set(None);
+    }
     upload.status = apply(&tx, &upload, Event::RequestAssembly, None, now, afresh).await?;
     tx.commit().await?;
     upload.failure = None;

@@ -1,10 +1,11 @@
 //! What the janitor looks for, in bounded portions, and what it does to the rows. Any number of
 //! janitors may run at once: each move is guarded like any other, and clean-up takes a lease.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, LockType, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::assembly::{take_lease, unleased};
 use super::{Error, Upload, apply, lock};
 use crate::db::{self, Db};
-use crate::entity::session;
+use crate::entity::{session, upkeep};
 use crate::lifecycle::{Event, Status};
 
 /// The most rows one look takes.
@@ -21,28 +22,39 @@ const PORTION: u64 = 500;
 /// The most uploads that one statement deletes: each may have 10,000 chunks.
 const RETIRED: u64 = 20;
 
-/// Takes the uploads in `pending_assembly` that nobody has worked on since `before`, to announce them
-/// again. Of all janitors one gets each, and none again for as long: a queue that is merely slow is not
-/// flooded.
+/// Uploads in `pending_assembly` that nobody has worked on since `before`.
+fn stale(before: DateTime<Utc>, now: DateTime<Utc>) -> Condition {
+    Condition::all()
+        .add(session::Column::Status.eq(Status::PendingAssembly))
+        .add(session::Column::UpdatedAt.lte(before))
+        .add(unleased(now))
+}
+
+/// The uploads to announce again, untouched.
 pub async fn stale_assemblies(
     db: &Db,
     before: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Uuid>, Error> {
-    let stale = || {
-        Condition::all()
-            .add(session::Column::Status.eq(Status::PendingAssembly))
-            .add(session::Column::UpdatedAt.lte(before))
-            .add(unleased(now))
-    };
-    let found = ids(db, stale()).await?;
+    ids(db, stale(before, now)).await
+}
+
+/// Takes the uploads in `pending_assembly` that nobody has worked on since `before`, to announce them
+/// again. Of all janitors one gets each, and none again for as long: a queue that is merely slow is not
+/// flooded.
+pub async fn take_stale_assemblies(
+    db: &Db,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Uuid>, Error> {
+    let found = stale_assemblies(db, before, now).await?;
     if found.is_empty() {
         return Ok(found);
     }
     let taken = session::Entity::update_many()
         .set(session::ActiveModel { updated_at: Set(now), ..Default::default() })
         .filter(session::Column::UploadId.is_in(found))
-        .filter(stale())
+        .filter(stale(before, now))
         .exec_with_returning(db)
         .await?;
     Ok(taken.into_iter().map(|upload| upload.upload_id).collect())
@@ -51,12 +63,18 @@ pub async fn stale_assemblies(
 /// Takes every lease back, and answers the uploads that wait for their assembly. For a database that one
 /// process has to itself, at its start: whoever held a lease is dead.
 pub async fn adopt(db: &Db) -> Result<Vec<Uuid>, Error> {
+    let free = || session::ActiveModel {
+        lease_id: Set(None),
+        lease_until: Set(None),
+        ..Default::default()
+    };
+    session::Entity::update_many()
+        .set(free())
+        .filter(session::Column::LeaseId.is_not_null())
+        .exec(db)
+        .await?;
     let pending = session::Entity::update_many()
-        .set(session::ActiveModel {
-            lease_id: Set(None),
-            lease_until: Set(None),
-            ..Default::default()
-        })
+        .set(free())
         .filter(session::Column::Status.eq(Status::PendingAssembly))
         .exec_with_returning(db)
         .await?;
@@ -102,7 +120,9 @@ pub async fn expire(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<bool, Error
     if upload.expires_at > now || Event::Expire.apply(upload.status).is_none() {
         return Ok(false);
     }
-    apply(&tx, &upload, Event::Expire, None, now, Default::default()).await?;
+    let free =
+        session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() };
+    apply(&tx, &upload, Event::Expire, None, now, free).await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -115,7 +135,7 @@ pub async fn claim_cleanup(
     lease_life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
-    take_lease(db, id, lease, lease_life, uncleaned(), now).await
+    take_lease(db, id, lease, lease_life, uncleaned(), 0, now).await
 }
 
 /// Ends a clean-up, begun at `began`, that left nothing behind. Before `again_at` something may still
@@ -143,6 +163,52 @@ pub async fn cleaned(
         .exec(db)
         .await?;
     Ok(())
+}
+
+/// The uploads whose rows are past their retention: ended before `before`, with nothing left in the bucket
+/// but the final objects of the completed ones.
+pub async fn retired(db: &Db, before: DateTime<Utc>) -> Result<Vec<Uuid>, Error> {
+    let retired = Condition::all()
+        .add(session::Column::ChunksDeletedAt.is_not_null())
+        .add(session::Column::UpdatedAt.lte(before));
+    ids(db, retired).await
+}
+
+/// Which of these uploads have a row.
+pub async fn known(db: &Db, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> {
+    let mut known = HashSet::new();
+    for portion in ids.chunks(PORTION as usize) {
+        let found: Vec<Uuid> = session::Entity::find()
+            .select_only()
+            .column(session::Column::UploadId)
+            .filter(session::Column::UploadId.is_in(portion.iter().copied()))
+            .into_tuple()
+            .all(db)
+            .await?;
+        known.extend(found);
+    }
+    Ok(known)
+}
+
+/// Takes a task that one worker does for all, `every` so often. True for the one that is to do it now.
+pub async fn take_task(
+    db: &Db,
+    task: &str,
+    every: Duration,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let row = upkeep::ActiveModel { task: Set(task.to_owned()), begun_at: Set(now) };
+    let due = Expr::col((upkeep::Entity, upkeep::Column::BegunAt)).lte(now - every);
+    let taken = upkeep::Entity::insert(row)
+        .on_conflict(
+            OnConflict::column(upkeep::Column::Task)
+                .update_column(upkeep::Column::BegunAt)
+                .action_and_where(due)
+                .to_owned(),
+        )
+        .exec_without_returning(db)
+        .await?;
+    Ok(taken == 1)
 }
 
 /// Deletes the rows of uploads that ended before `before` and left nothing in the bucket but the final

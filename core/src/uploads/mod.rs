@@ -11,16 +11,17 @@ mod janitor;
 mod read;
 
 pub use assembly::{
-    CopiedPart, Integrity, claim, finish, give_up, hand_back, lose_chunks, record_parts, renew,
-    set_multipart,
+    CopiedPart, Integrity, LetGo, claim, claim_ahead, finish, give_up, hand_back, let_go,
+    lose_chunks, record_parts, renew, set_multipart,
 };
 pub use chunks::{
     Confirmed, Declared, Requested, SeenChunk, abort, chunk_rows, confirm, declare, drop_chunks,
-    request_assembly,
+    request_assembly, uncopied,
 };
 pub use create::{Created, NewUpload, create};
 pub use janitor::{
-    adopt, claim_cleanup, cleaned, delete_retired, expire, overdue, stale_assemblies, to_clean,
+    adopt, claim_cleanup, cleaned, delete_retired, expire, known, overdue, retired,
+    stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
     Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, progress, stats,
@@ -54,6 +55,9 @@ pub enum Error {
     /// The upload's status does not allow it.
     #[error("the upload is {0}")]
     Conflict(Status),
+    /// The database did not answer, or not in time: whether it was done is not known.
+    #[error("the database did not answer in {0:?}")]
+    NoAnswer(Duration),
     /// The lease has passed to another worker.
     #[error("the lease was lost")]
     LeaseLost,

@@ -121,20 +121,22 @@ pub async fn events(db: &Db, id: Uuid) -> Result<Vec<UploadEvent>, Error> {
         .await?)
 }
 
-/// How many uploads there are of each status, and how many bytes their files have.
+/// How many uploads there are of each status, and how many bytes their files have: exactly up to 8 PiB,
+/// to 16 digits above. A sum of whole numbers would overflow where files are only planned.
 #[derive(Debug, Clone, FromQueryResult)]
 pub struct Stats {
     pub status: Status,
     pub uploads: i64,
-    pub file_bytes: i64,
+    pub file_bytes: f64,
 }
 
 pub async fn stats(db: &Db) -> Result<Vec<Stats>, Error> {
+    let bytes = "CAST(SUM(CAST(file_size AS double precision)) AS double precision)";
     Ok(session::Entity::find()
         .select_only()
         .column(session::Column::Status)
         .column_as(Expr::cust("COUNT(*)"), "uploads")
-        .column_as(Expr::cust("CAST(COALESCE(SUM(file_size), 0) AS bigint)"), "file_bytes")
+        .column_as(Expr::cust(bytes), "file_bytes")
         .group_by(session::Column::Status)
         .into_model::<Stats>()
         .all(db)

@@ -21,11 +21,12 @@ impl Assembly<'_> {
         multipart: &Multipart,
         assembly_id: Uuid,
         parts: &[UploadedPart],
+        checksum: Option<Checksum>,
     ) -> Result<(), Stopped> {
-        let completed =
-            self.worker.ctx.storage.complete_multipart(multipart, parts, self.checksum).await;
-        if let Some(found) = self.look(assembly_id).await? {
-            return self.finish(found).await;
+        let storage = &self.worker.ctx.storage;
+        let completed = storage.complete_multipart(multipart, parts, checksum).await;
+        if let Some(found) = self.look(assembly_id, checksum).await? {
+            return self.finish(found, checksum).await;
         }
         match completed {
             Ok(()) => Err(Stopped::transient("completed, but the object is not there")),
@@ -35,7 +36,6 @@ impl Assembly<'_> {
                 }
                 // The parts are not what their checksums said: nothing of this one can be trusted.
                 ErrorKind::BadChecksum | ErrorKind::BadPart => {
-                    let storage = &self.worker.ctx.storage;
                     storage.abort_multipart(&self.final_key, &multipart.upload_id).await?;
                     Err(Stopped::MultipartGone(error.to_string()))
                 }
@@ -44,21 +44,27 @@ impl Assembly<'_> {
         }
     }
 
-    pub(super) async fn put_empty_file(&self) -> Result<(), Stopped> {
+    pub(super) async fn put_empty_file(&self, checksum: Option<Checksum>) -> Result<(), Stopped> {
         let (ctx, upload) = (&self.worker.ctx, self.upload);
         let assembly_id = Uuid::new_v4();
-        uploads::set_multipart(&ctx.db, upload.upload_id, self.lease, None, assembly_id).await?;
+        let id = upload.upload_id;
+        let kept = uploads::set_multipart(&ctx.db, id, self.lease, None, assembly_id);
+        self.worker.ask(kept).await?;
         ctx.storage
             .put_empty(&self.final_key, &self.filename, &upload.content_type, assembly_id)
             .await?;
-        if let Some(found) = self.look(assembly_id).await? {
-            return self.finish(found).await;
+        if let Some(found) = self.look(assembly_id, checksum).await? {
+            return self.finish(found, checksum).await;
         }
         Err(Stopped::transient("put, but the object is not there"))
     }
 
     /// The final object, if it is there and made by this assembly, and whole.
-    pub(super) async fn look(&self, assembly_id: Uuid) -> Result<Option<Found>, Stopped> {
+    async fn look(
+        &self,
+        assembly_id: Uuid,
+        combined: Option<Checksum>,
+    ) -> Result<Option<Found>, Stopped> {
         let Some(head) = self.worker.ctx.storage.head(&self.final_key).await? else {
             return Ok(None);
         };
@@ -66,7 +72,7 @@ impl Assembly<'_> {
             return Ok(None);
         }
         let checksum = head.checksum(self.upload.checksum_algorithm);
-        let wrong = match (checksum, self.checksum) {
+        let wrong = match (checksum, combined) {
             (Some(found), Some(combined)) => found != combined,
             _ => false,
         };
@@ -84,19 +90,37 @@ impl Assembly<'_> {
     }
 
     /// Commits `completed`.
-    pub(super) async fn finish(&self, found: Found) -> Result<(), Stopped> {
-        let level = if !self.chunks.iter().all(|chunk| chunk.declared) {
-            "size_only"
-        } else if found.checksum.is_some() && found.checksum == self.checksum {
-            "storage_verified"
-        } else {
-            "client_checksums"
-        };
-        // Of an empty file there is nothing to check.
-        let level = if self.chunks.is_empty() { "storage_verified" } else { level };
-        let integrity = Integrity { level, value: self.checksum };
-        let db = &self.worker.ctx.db;
-        uploads::finish(db, self.upload.upload_id, self.lease, integrity, now()).await?;
+    async fn finish(&self, found: Found, combined: Option<Checksum>) -> Result<(), Stopped> {
+        let integrity = Integrity { level: self.level(found, combined).await, value: combined };
+        let (db, id) = (&self.worker.ctx.db, self.upload.upload_id);
+        let finished = uploads::finish(db, id, self.lease, integrity, now());
+        self.worker.ask(finished).await?;
         Ok(())
+    }
+
+    /// What was proven, and no more: the weakest of all chunks, and of the steps of this server.
+    async fn level(&self, found: Found, combined: Option<Checksum>) -> &'static str {
+        if self.chunks.is_empty() {
+            // Of an empty file there is nothing to check.
+            return "storage_verified";
+        }
+        if !self.chunks.values().all(|chunk| chunk.declared) {
+            return "size_only";
+        }
+        if found.checksum.is_none() || found.checksum != combined {
+            return "client_checksums";
+        }
+        let storage = &self.worker.ctx.storage;
+        match storage.abilities(self.upload.checksum_algorithm).await {
+            Ok(abilities) if abilities.refuses_wrong_chunks && abilities.refuses_wrong_files => {
+                "storage_verified"
+            }
+            Ok(_) => "client_checksums",
+            Err(error) => {
+                let id = self.upload.upload_id;
+                tracing::warn!(upload.id = %id, %error, "what the storage enforces is not known");
+                "client_checksums"
+            }
+        }
     }
 }

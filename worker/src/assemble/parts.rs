@@ -2,21 +2,22 @@
 //! that, read and sent again as larger parts in bounded memory.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use upflow_core::checksum::Hasher;
+use upflow_core::checksum::{Checksum, Combiner, Hasher};
 use upflow_core::plan::Part;
-use upflow_core::storage::{
-    ErrorKind, Multipart, NewMultipart, ObjectKey, StorageError, UploadedPart, chunk_index, chunks,
-};
+use upflow_core::storage::{Multipart, NewMultipart, ObjectKey, UploadedPart, chunk_index, chunks};
 use upflow_core::uploads::{self, CopiedPart};
 use uuid::Uuid;
 
-use super::{Assembly, Stopped, copy_error};
+use super::{Assembly, Stopped};
 
 /// The most parts that wait to be recorded.
 const RECORD_BATCH: usize = 100;
+/// Chunks of one part that are read at once.
+const READS: usize = 8;
 /// Bytes; the last chunk of a file may be smaller, and is then sent like the small chunks are.
 const SMALLEST_COPY: i64 = 4 * 1024;
 /// HEADs at once when chunks were found changed.
@@ -41,14 +42,9 @@ impl Assembly<'_> {
             assembly_id,
         };
         let multipart = ctx.storage.create_multipart(new).await?;
-        let kept = uploads::set_multipart(
-            &ctx.db,
-            upload.upload_id,
-            self.lease,
-            Some(&multipart.upload_id),
-            assembly_id,
-        )
-        .await;
+        let (id, multipart_id) = (upload.upload_id, Some(multipart.upload_id.as_str()));
+        let kept = uploads::set_multipart(&ctx.db, id, self.lease, multipart_id, assembly_id);
+        let kept = self.worker.ask(kept).await;
         if let Err(error) = kept {
             // Nobody else knows of it. Where this fails too, clean-up finds it by its key.
             let aborted = ctx.storage.abort_multipart(&self.final_key, &multipart.upload_id).await;
@@ -60,61 +56,88 @@ impl Assembly<'_> {
         Ok((multipart, assembly_id))
     }
 
-    /// Brings every chunk into its part, those that are there already excepted.
-    pub(super) async fn copy_parts(&self, to: &Multipart) -> Result<Vec<UploadedPart>, Stopped> {
+    /// Brings the chunks of these parts into them, those that are there already excepted. After an error, or
+    /// once it is not to `go_on`, no copy begins; those under way end, and are recorded.
+    pub(super) async fn copy_parts(
+        &self,
+        to: &Multipart,
+        parts: Vec<Part>,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Vec<UploadedPart>, Stopped> {
         let fresh = self.upload.multipart_upload_id.is_none();
         let (mut done, mut open) = (Vec::new(), Vec::new());
-        for part in self.plan.parts() {
+        for part in parts {
             match self.part_that_is_there(&part).filter(|_| !fresh) {
                 Some(there) => done.push(there),
                 None => open.push(part),
             }
         }
+        let failed = AtomicBool::new(false);
+        let go_on = || !failed.load(Ordering::Relaxed) && go_on();
         let copies = stream::iter(open)
-            .map(|part| async move {
-                let sent = self.bring(to, &part).await?;
-                Ok::<_, Stopped>((part, sent))
+            .map(|part| async {
+                if !go_on() {
+                    return Err(Stopped::Halted);
+                }
+                let sent = self
+                    .bring(to, &part)
+                    .await
+                    .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                Ok((part, sent))
             })
             .buffer_unordered(self.worker.settings.copies)
             .ready_chunks(RECORD_BATCH);
         let mut copies = std::pin::pin!(copies);
+        let (mut lost, mut stopped) = (Vec::new(), None);
         while let Some(batch) = copies.next().await {
-            let (mut rows, mut failed) = (Vec::new(), None);
+            let mut rows = Vec::new();
             for copied in batch {
                 match copied {
                     Ok((part, sent)) => {
-                        rows.extend(self.rows(&part, &sent));
+                        rows.extend(self.rows(&part, &sent)?);
                         done.push(sent);
                     }
-                    Err(stopped) => failed = Some(stopped),
+                    Err(Stopped::ChunksLost(chunks)) => lost.extend(chunks),
+                    // The first one that says something.
+                    Err(Stopped::Halted) => stopped = stopped.or(Some(Stopped::Halted)),
+                    Err(error) => match stopped {
+                        None | Some(Stopped::Halted) => stopped = Some(error),
+                        Some(_) => {}
+                    },
                 }
             }
             let db = &self.worker.ctx.db;
-            uploads::record_parts(db, self.upload.upload_id, self.lease, rows).await?;
-            match failed {
-                Some(Stopped::ChunksLost(lost)) => return Err(self.all_lost(lost).await?),
-                Some(stopped) => return Err(stopped),
-                None => {}
+            let recorded = uploads::record_parts(db, self.upload.upload_id, self.lease, rows);
+            self.worker.ask(recorded).await?;
+        }
+        if !lost.is_empty() {
+            return Err(self.all_lost(lost).await?);
+        }
+        match stopped {
+            Some(stopped) => Err(stopped),
+            None => {
+                done.sort_by_key(|part| part.number);
+                Ok(done)
             }
         }
-        done.sort_by_key(|part| part.number);
-        Ok(done)
     }
 
     fn part_that_is_there(&self, part: &Part) -> Option<UploadedPart> {
-        let mut chunks = part.chunks.clone().map(|index| self.chunks[index as usize].part.as_ref());
+        let mut chunks = part.chunks.clone().map(|index| self.chunks.get(&index)?.part.as_ref());
         let first = chunks.next()??;
         let same = chunks.all(|chunk| chunk == Some(first));
         let (etag, checksum) = first.clone();
         same.then_some(UploadedPart { number: part.number, etag, checksum })
     }
 
-    fn rows(&self, part: &Part, sent: &UploadedPart) -> Vec<CopiedPart> {
-        let row = |index: i32| CopiedPart {
-            index,
-            etag: self.chunks[index as usize].etag.clone(),
-            part_etag: sent.etag.clone(),
-            part_checksum: sent.checksum.clone(),
+    fn rows(&self, part: &Part, sent: &UploadedPart) -> Result<Vec<CopiedPart>, Stopped> {
+        let row = |index: i32| {
+            Ok(CopiedPart {
+                index,
+                etag: self.chunk(index)?.etag.clone(),
+                part_etag: sent.etag.clone(),
+                part_checksum: sent.checksum.clone(),
+            })
         };
         part.chunks.clone().map(row).collect()
     }
@@ -130,12 +153,12 @@ impl Assembly<'_> {
 
     async fn copy(&self, to: &Multipart, number: i32, index: i32) -> Result<UploadedPart, Stopped> {
         let storage = &self.worker.ctx.storage;
-        let chunk = &self.chunks[index as usize];
+        let chunk = self.chunk(index)?;
         let from = ObjectKey::Chunk { upload_id: self.upload.upload_id, index };
         let copied = storage
             .copy_part(to, number, &from, &chunk.etag)
             .await
-            .map_err(|error| copy_error(error, index, &chunk.etag))?;
+            .map_err(|error| Stopped::by_copy(error, index, &chunk.etag))?;
         let lost = || Stopped::ChunksLost(vec![(index, chunk.etag.clone())]);
         match (&copied.checksum, chunk.checksum) {
             (Some(copied), Some(confirmed)) if *copied != confirmed.to_string() => Err(lost()),
@@ -149,48 +172,64 @@ impl Assembly<'_> {
         }
     }
 
+    /// Reads the chunks of the part, several at once, and sends them as one. Its memory is counted.
     async fn stream(&self, to: &Multipart, part: &Part) -> Result<UploadedPart, Stopped> {
         let too_large = || Stopped::transient("a part does not fit the memory");
         let bytes = u32::try_from(part.len).map_err(|_| too_large())?;
         let memory = self.worker.memory.clone();
         let _held = memory.acquire_many_owned(bytes).await.map_err(|_| too_large())?;
-        let mut buffer = BytesMut::with_capacity(part.len as usize);
-        let mut whole = Hasher::new(to.algorithm);
-        for index in part.chunks.clone() {
-            self.read_chunk(index, &mut buffer).await?;
+        // One block, cut into a place for each chunk and put together again without a copy.
+        let mut block = BytesMut::zeroed(part.len as usize);
+        let places: Vec<(i32, BytesMut)> = part
+            .chunks
+            .clone()
+            .map(|index| (index, block.split_to(self.plan.chunk_len(index) as usize)))
+            .collect();
+        let read: Vec<(i32, BytesMut, Checksum)> = stream::iter(places)
+            .map(|(index, place)| self.read_chunk(index, place))
+            .buffered(READS)
+            .try_collect()
+            .await?;
+        let mut checksum = Combiner::new(to.algorithm);
+        for (index, place, chunk) in read {
+            checksum.append(chunk, self.plan.chunk_len(index));
+            block.unsplit(place);
         }
-        whole.update(&buffer);
         let storage = &self.worker.ctx.storage;
-        storage.put_part(to, part.number, buffer.freeze(), whole.finish()).await.map_err(put_error)
+        let sent = storage.put_part(to, part.number, block.freeze(), checksum.finish()).await;
+        sent.map_err(Stopped::by_put)
     }
 
-    /// Appends a chunk, if it is still the one that was confirmed.
-    async fn read_chunk(&self, index: i32, buffer: &mut BytesMut) -> Result<(), Stopped> {
-        let chunk = &self.chunks[index as usize];
+    /// Fills `place` with a chunk, if it is still the one that was confirmed, and answers its checksum.
+    async fn read_chunk(
+        &self,
+        index: i32,
+        mut place: BytesMut,
+    ) -> Result<(i32, BytesMut, Checksum), Stopped> {
+        let chunk = self.chunk(index)?;
+        let lost = || Stopped::ChunksLost(vec![(index, chunk.etag.clone())]);
         let key = ObjectKey::Chunk { upload_id: self.upload.upload_id, index };
-        let (start, len) = (buffer.len(), self.plan.chunk_len(index) as usize);
-        let mut body = self
-            .worker
-            .ctx
-            .storage
+        let storage = &self.worker.ctx.storage;
+        let mut body = storage
             .get(&key, &chunk.etag)
             .await
-            .map_err(|error| copy_error(error, index, &chunk.etag))?;
+            .map_err(|error| Stopped::by_copy(error, index, &chunk.etag))?;
+        let mut filled = 0;
         while let Some(piece) = body.next().await? {
-            if buffer.len() + piece.len() > start + len {
-                return Err(Stopped::ChunksLost(vec![(index, chunk.etag.clone())]));
-            }
-            buffer.extend_from_slice(&piece);
+            let end = filled + piece.len();
+            place.get_mut(filled..end).ok_or_else(lost)?.copy_from_slice(&piece);
+            filled = end;
         }
-        let mut hasher = Hasher::new(self.upload.checksum_algorithm);
-        hasher.update(&buffer[start..]);
-        if buffer.len() != start + len {
+        if filled != place.len() {
             return Err(Stopped::transient(format!("chunk {index} was cut off")));
         }
-        if chunk.checksum.is_some_and(|confirmed| confirmed != hasher.finish()) {
-            return Err(Stopped::ChunksLost(vec![(index, chunk.etag.clone())]));
+        let mut hasher = Hasher::new(self.upload.checksum_algorithm);
+        hasher.update(&place);
+        let checksum = hasher.finish();
+        if chunk.checksum.is_some_and(|confirmed| confirmed != checksum) {
+            return Err(lost());
         }
-        Ok(())
+        Ok((index, place, checksum))
     }
 
     /// One chunk seemed gone or changed: names all that are, so that the client can send them in one go.
@@ -198,13 +237,13 @@ impl Assembly<'_> {
     async fn all_lost(&self, first: Vec<(i32, String)>) -> Result<Stopped, Stopped> {
         let id = self.upload.upload_id;
         let storage = &self.worker.ctx.storage;
-        let mut suspects: BTreeSet<i32> = (0..self.plan.total_chunks).collect();
+        let mut suspects: BTreeSet<i32> = self.chunks.keys().copied().collect();
         let mut next = None;
         loop {
             let page = storage.list(&chunks(id), next).await?;
             for object in page.objects {
                 if let Some(index) = chunk_index(id, &object.key)
-                    && self.chunks.get(index as usize).is_some_and(|c| c.etag == object.etag)
+                    && self.chunks.get(&index).is_some_and(|chunk| chunk.etag == object.etag)
                 {
                     suspects.remove(&index);
                 }
@@ -218,9 +257,9 @@ impl Assembly<'_> {
         let lost: Vec<Option<(i32, String)>> = stream::iter(suspects)
             .map(|index| async move {
                 let head = storage.head(&ObjectKey::Chunk { upload_id: id, index }).await?;
-                let etag = &self.chunks[index as usize].etag;
+                let etag = &self.chunk(index)?.etag;
                 let intact = head.is_some_and(|head| head.etag == *etag);
-                Ok::<_, StorageError>((!intact).then(|| (index, etag.clone())))
+                Ok::<_, Stopped>((!intact).then(|| (index, etag.clone())))
             })
             .buffered(HEADS)
             .try_collect()
@@ -232,13 +271,5 @@ impl Assembly<'_> {
             return Ok(Stopped::MultipartGone(why));
         }
         Ok(Stopped::ChunksLost(lost))
-    }
-}
-
-/// The source of a sent part is our memory: only the multipart upload can be gone.
-fn put_error(error: StorageError) -> Stopped {
-    match error.kind {
-        ErrorKind::NoSuchUpload | ErrorKind::NotFound => Stopped::MultipartGone(error.to_string()),
-        _ => error.into(),
     }
 }

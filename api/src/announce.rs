@@ -1,0 +1,24 @@
+//! Telling the workers of an upload. What counts is committed by then: where this fails, the janitor
+//! finds the row, only later.
+
+use upflow_core::Context;
+use upflow_core::queue::Job;
+use upflow_core::uploads::{Confirmed, Upload};
+use uuid::Uuid;
+
+/// The upload is to be assembled, or has ended.
+pub async fn announce(ctx: &Context, upload_id: Uuid) {
+    if let Err(error) = ctx.queue.push(Job { upload_id }).await {
+        tracing::warn!(upload.id = %upload_id, %error, "a job was not announced; the janitor will");
+    }
+}
+
+/// Chunks were confirmed that a worker could copy ahead. Nothing depends on it.
+pub async fn announce_confirmed(ctx: &Context, upload: &Upload, confirmed: Confirmed) {
+    if confirmed.unattended && ctx.limits.eager && upload.plan().copies_inside_s3() {
+        let pushed = ctx.queue.push(Job { upload_id: upload.upload_id }).await;
+        if let Err(error) = pushed {
+            tracing::debug!(upload.id = %upload.upload_id, %error, "not announced for copying ahead");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Copying while the client still sends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use upflow_core::storage::ObjectKey;
+
+use crate::client::{KIB, MIB, Upload, noise};
+use crate::harness::{Options, Stack, Suite, eventually};
+use crate::proxy::{Fault, Operation};
+use crate::suite;
+
+pub const SUITE: Suite = suite! { "ahead":
+    confirmed_chunks_are_copied_while_the_client_still_sends,
+    copying_ahead_costs_no_call_to_s3_more,
+    a_chunk_confirmed_anew_is_copied_anew,
+    a_chunk_gone_before_it_is_copied_is_named_and_can_be_sent_again,
+    an_upload_that_ends_otherwise_leaves_neither_parts_nor_chunks,
+    copying_ahead_gives_way_to_an_upload_that_waits_for_its_end,
+    an_error_while_copying_ahead_does_not_fail_the_upload,
+    a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worker,
+};
+
+async fn proxied(stack: &Stack, change: impl FnOnce(&mut Options)) -> Stack {
+    let mut options = Options { proxied: true, ..Options::default() };
+    change(&mut options);
+    stack.sibling(options).await
+}
+
+async fn copied(upload: &Upload, count: usize) {
+    eventually("so many chunks are copied", || async {
+        let upload = upload.get().await;
+        assert_eq!(upload["status"], "uploading");
+        (upload["assembled_chunks"] == count).then_some(())
+    })
+    .await;
+}
+
+async fn confirmed_chunks_are_copied_while_the_client_still_sends(stack: Stack) {
+    let stack = proxied(&stack, |_| {}).await;
+    let bytes = noise(3 * 5 * MIB + 5 * KIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    upload.send_and_confirm(&bytes, [2, 0]).await;
+    copied(&upload, 2).await;
+    // More come, and nothing but their confirmation announces them.
+    upload.send_and_confirm(&bytes, [1]).await;
+    copied(&upload, 3).await;
+    upload.send_and_confirm(&bytes, [3]).await;
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
+    let proxy = stack.proxy();
+    assert_eq!(proxy.count(Operation::UploadPartCopy), 4, "each chunk once");
+}
+
+/// How often each operation was called by the server itself for an upload of four chunks.
+async fn calls(stack: &Stack, eager: bool) -> BTreeMap<String, usize> {
+    let stack = proxied(stack, |options| options.limits.eager = eager).await;
+    let bytes = noise(3 * 5 * MIB + 5 * KIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    upload.send_and_confirm(&bytes, 0..4).await;
+    if eager {
+        copied(&upload, 4).await;
+    }
+    assert!(eager || upload.get().await["assembled_chunks"] == 0);
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
+    let mut counts = BTreeMap::new();
+    for call in stack.proxy().calls() {
+        if call.upload == Some(upload.id) && !call.presigned {
+            *counts.entry(format!("{:?}", call.operation)).or_default() += 1;
+        }
+    }
+    counts
+}
+
+async fn copying_ahead_costs_no_call_to_s3_more(stack: Stack) {
+    assert_eq!(calls(&stack, true).await, calls(&stack, false).await);
+}
+
+async fn a_chunk_confirmed_anew_is_copied_anew(stack: Stack) {
+    let old = noise(2 * 5 * MIB);
+    let upload = stack.plan("file.bin", &old, 5 * MIB).await;
+    upload.send_and_confirm(&old, [0]).await;
+    copied(&upload, 1).await;
+    let new: bytes::Bytes = old.iter().map(|byte| !byte).collect::<Vec<u8>>().into();
+    upload.send_and_confirm(&new, [0]).await;
+    upload.send_and_confirm(&old, [1]).await;
+    copied(&upload, 2).await;
+    upload.complete_and_wait().await;
+    upload.assert_whole(&[&new[..5 * MIB], &old[5 * MIB..]].concat().into()).await;
+}
+
+async fn a_chunk_gone_before_it_is_copied_is_named_and_can_be_sent_again(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(3 * 5 * MIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    upload.send_and_confirm(&bytes, 0..3).await;
+    let key = ObjectKey::Chunk { upload_id: upload.id, index: 1 }.to_string();
+    stack.ctx().storage.delete_all(&key).await.unwrap();
+    stack.start_worker();
+    stack.call(Method::POST, &upload.path("/requeue")).await.expect(200);
+    let told = eventually("it is told", || async {
+        let upload = upload.get().await;
+        upload.get("failure").is_some().then_some(upload)
+    })
+    .await;
+    assert_eq!(told["failure"]["code"], "chunk_lost");
+    assert_eq!(told["failure"]["chunk_indexes"], json!([1]));
+    assert_eq!(told["uploaded_chunks"], json!([0, 2]));
+    assert_eq!(told["status"], "uploading");
+    upload.send_and_confirm(&bytes, [1]).await;
+    let done = upload.complete_and_wait().await;
+    assert!(done.get("failure").is_none());
+    upload.assert_whole(&bytes).await;
+}
+
+async fn an_upload_that_ends_otherwise_leaves_neither_parts_nor_chunks(stack: Stack) {
+    let mut options = Options::default();
+    options.limits.upload_life = Duration::from_secs(6);
+    let brief = stack.sibling(options).await;
+    let bytes = noise(2 * 5 * MIB);
+    let expiring = brief.plan("file.bin", &bytes, 5 * MIB).await;
+    expiring.send_and_confirm(&bytes, [0]).await;
+    copied(&expiring, 1).await;
+    let aborted = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    aborted.send_and_confirm(&bytes, [0]).await;
+    copied(&aborted, 1).await;
+    stack.call(Method::DELETE, &aborted.path("")).await.expect(200);
+    aborted.assert_nothing_left().await;
+    eventually("the other one has expired", || async {
+        expiring.events().await.contains(&"expired".to_owned()).then_some(())
+    })
+    .await;
+    expiring.assert_nothing_left().await;
+}
+
+async fn copying_ahead_gives_way_to_an_upload_that_waits_for_its_end(stack: Stack) {
+    let stack = proxied(&stack, |options| {
+        options.worker.jobs = 1;
+        options.worker.copies = 1;
+    })
+    .await;
+    stack.stop_workers().await;
+    let bytes = noise(4 * 5 * MIB);
+    let patient = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    patient.send_and_confirm(&bytes, 0..4).await;
+    let short = noise(5 * MIB + 5 * KIB);
+    let urgent = stack.plan("file.bin", &short, 5 * MIB).await;
+    urgent.send_all(&short).await;
+    // The first copy ahead takes until the other upload is at its end.
+    let (patient_id, urgent_id) = (patient.id, urgent.id);
+    stack.proxy().rule(move |call| {
+        let copy = call.operation == Operation::UploadPartCopy;
+        let slow = copy && (call.upload == Some(patient_id) || call.upload == Some(urgent_id));
+        slow.then_some(Fault::Delay(Duration::from_millis(700)))
+    });
+    stack.proxy().forget_calls();
+    stack.start_worker();
+    eventually("a chunk is being copied ahead", || async {
+        (stack.proxy().count(Operation::UploadPartCopy) > 0).then_some(())
+    })
+    .await;
+    urgent.complete().await.expect(202);
+    urgent.wait_for("completed").await;
+    let calls = stack.proxy().calls();
+    let copies = calls.iter().filter(|call| call.operation == Operation::UploadPartCopy);
+    let order: Vec<bool> = copies.map(|call| call.upload == Some(urgent_id)).collect();
+    let last_urgent = order.iter().rposition(|urgent| *urgent).unwrap();
+    let ahead = order[..last_urgent].iter().filter(|urgent| !**urgent).count();
+    assert!(ahead <= 2, "one under way, and one that began at the same moment: {order:?}");
+    copied(&patient, 4).await;
+    patient.complete_and_wait().await;
+    patient.assert_whole(&bytes).await;
+}
+
+async fn an_error_while_copying_ahead_does_not_fail_the_upload(stack: Stack) {
+    let stack = proxied(&stack, |options| options.worker.attempts = 1).await;
+    let bytes = noise(2 * 5 * MIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    stack.proxy().rule(|call| {
+        let copy = call.operation == Operation::UploadPartCopy;
+        copy.then_some(Fault::Refuse(500, "InternalError"))
+    });
+    upload.send_and_confirm(&bytes, [0]).await;
+    eventually("it was tried", || async {
+        (stack.proxy().count(Operation::UploadPartCopy) >= 3).then_some(())
+    })
+    .await;
+    stack.proxy().pass_all();
+    upload.send_and_confirm(&bytes, [1]).await;
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
+    assert!(!upload.events().await.contains(&"gave_up".to_owned()));
+}
+
+async fn a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worker(stack: Stack) {
+    let stack = proxied(&stack, |options| options.worker.copies = 1).await;
+    let bytes = noise(4 * 5 * MIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    stack.proxy().rule(|call| {
+        let copy = call.operation == Operation::UploadPartCopy;
+        copy.then_some(Fault::Delay(Duration::from_millis(300)))
+    });
+    upload.send_and_confirm(&bytes, 0..4).await;
+    let row = eventually("a worker copies ahead", || async {
+        let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+        row.lease_id.is_some().then_some(row)
+    })
+    .await;
+    upload.complete().await.expect(202);
+    let after = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+    assert!(after.lease_id == row.lease_id || after.lease_id.is_none(), "nobody took it away");
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+    assert_eq!(stack.proxy().count(Operation::UploadPartCopy), 4);
+}
