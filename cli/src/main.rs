@@ -1,17 +1,17 @@
 //! The `upflow` command: without a subcommand it runs everything in one process; `upflow upload` sends
-//! files.
+//! files; `upflow s3` serves the local S3 store alone.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use upflow::embedded::{self, EmbeddedArgs};
+use upflow::embedded::{self, EmbeddedArgs, S3Args};
 use upflow::upload::{self, UploadArgs};
 use upflow_core::{config, program};
 
 /// Resumable uploads straight to S3. Without a command: API, worker, database and an S3 server in one
 /// process, to try it and to develop against it
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Send files through an UpFlow server; run it again to resume
     Upload(UploadArgs),
+    /// Serve the local S3 store alone, on this machine: a small S3 to test and develop against
+    S3(S3Args),
 }
 
 #[tokio::main]
@@ -34,6 +36,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Upload(args)) => upload::run(args).await,
+        Some(Command::S3(args)) => program::exit("upflow", embedded::run_s3(args).await),
         None => program::exit("upflow", embedded::run(cli.embedded).await),
     }
 }

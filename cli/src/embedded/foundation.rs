@@ -8,17 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use upflow_core::config::{DatabaseSettings, Limits, StaticCredentials, StorageSettings};
+use upflow_core::config::{DatabaseSettings, Limits, StorageSettings};
 use upflow_core::queue::{Job, Queue};
 use upflow_core::storage::Storage;
 use upflow_core::{Context, db, uploads};
 
-use super::credentials;
-use super::s3::{Credentials, S3Server, S3Settings};
-use super::store::Store;
-
-pub const BUCKET: &str = "upflow";
-const REGION: &str = "us-east-1";
+use super::config::StoreSettings;
+use super::local_s3::LocalS3;
 
 pub struct Foundation {
     pub ctx: Context,
@@ -28,19 +24,24 @@ pub struct Foundation {
     /// Where clients reach the S3 server.
     pub s3: SocketAddr,
     stop: CancellationToken,
-    server: S3Server,
+    server: LocalS3,
 }
 
 impl Foundation {
-    /// Opens or makes the data folder, and serves S3 on `listener`.
+    /// Opens or makes the data folder, and serves S3 on `listener`, with keys of the folder's own.
     pub async fn start(dir: &Path, listener: TcpListener, limits: Limits) -> anyhow::Result<Self> {
-        make_private(dir)
-            .with_context(|| format!("the data folder {} cannot be made", dir.display()))?;
-        let s3 = listener.local_addr()?;
-        let credentials = credentials::load_or_make(dir)?;
+        Self::start_with(&StoreSettings::in_folder(dir), listener, limits).await
+    }
+
+    pub async fn start_with(
+        settings: &StoreSettings,
+        listener: TcpListener,
+        limits: Limits,
+    ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
-        let server = serve(&dir.join("s3"), listener, &credentials, stop.clone()).await?;
-        let (database, storage) = (database(&dir.join("upflow.db"))?, storage(s3, credentials)?);
+        let server = LocalS3::start(settings, listener, stop.clone()).await?;
+        let database = database(&settings.data_dir.join("upflow.db"))?;
+        let storage = storage(settings, &server)?;
         let ctx = Context {
             db: migrated(&database).await?,
             storage: Storage::connect(&storage).await,
@@ -54,7 +55,7 @@ impl Foundation {
                 break;
             }
         }
-        Ok(Self { ctx, database, storage, s3, stop, server })
+        Ok(Self { ctx, database, storage, s3: server.address, stop, server })
     }
 
     /// Stops the S3 server and closes the database; API and worker must have ended.
@@ -65,38 +66,6 @@ impl Foundation {
             tracing::warn!(%error, "the database was not closed");
         }
     }
-}
-
-/// Makes the folder, for its owner alone; one that is there already stays as it is.
-fn make_private(dir: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(dir)
-}
-
-async fn serve(
-    dir: &Path,
-    listener: TcpListener,
-    credentials: &StaticCredentials,
-    stop: CancellationToken,
-) -> anyhow::Result<S3Server> {
-    let folder = dir.to_owned();
-    let store = tokio::task::spawn_blocking(move || Store::open(&folder))
-        .await?
-        .with_context(|| format!("the objects in {} cannot be opened", dir.display()))?;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let settings = S3Settings {
-        credentials: Credentials {
-            access_key: credentials.access_key.clone(),
-            secret_key: credentials.secret_key.clone(),
-        },
-        region: REGION.to_owned(),
-        bucket: BUCKET.to_owned(),
-        any_origin: None,
-    };
-    Ok(S3Server::start(listener, store, settings, stop).await?)
 }
 
 fn database(path: &Path) -> anyhow::Result<DatabaseSettings> {
@@ -116,17 +85,17 @@ async fn migrated(settings: &DatabaseSettings) -> anyhow::Result<db::Db> {
     Ok(db)
 }
 
-fn storage(s3: SocketAddr, credentials: StaticCredentials) -> anyhow::Result<StorageSettings> {
-    let endpoint = url::Url::parse(&format!("http://{s3}"))?;
+fn storage(settings: &StoreSettings, s3: &LocalS3) -> anyhow::Result<StorageSettings> {
+    let endpoint = url::Url::parse(&format!("http://{}", s3.address))?;
     Ok(StorageSettings {
-        region: REGION.to_owned(),
-        bucket: BUCKET.to_owned(),
+        region: settings.region.clone(),
+        bucket: settings.bucket.clone(),
         endpoint: Some(endpoint.clone()),
         public_endpoint: Some(endpoint),
         path_style: true,
         key_prefix: String::new(),
         chunk_tag: None,
         timeout: Duration::from_secs(10),
-        credentials: Some(credentials),
+        credentials: Some(s3.credentials.clone()),
     })
 }

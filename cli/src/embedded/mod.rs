@@ -1,9 +1,11 @@
 //! Everything in one process: API, worker, SQLite, an S3 server on loopback and a queue in memory, all
 //! ended by one token. The parts are those of production; only what they connect to differs.
 
+mod alone;
 mod config;
 mod credentials;
 mod foundation;
+mod local_s3;
 pub mod s3;
 pub mod store;
 
@@ -14,10 +16,9 @@ use upflow_api::config::listen;
 use upflow_core::config::{self as core_config, Faults};
 use upflow_core::shutdown;
 
-pub use config::{EmbeddedArgs, EmbeddedSettings};
+pub use alone::{S3Args, run as run_s3};
+pub use config::{EmbeddedArgs, EmbeddedSettings, StoreArgs, StoreSettings};
 pub use foundation::Foundation;
-
-use foundation::BUCKET;
 
 /// The bare command: starts everything, says what to open, and runs until Ctrl-C or SIGTERM.
 pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
@@ -29,12 +30,12 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     shutdown::on_signal(stop.clone());
 
     let api = listen(settings.host, settings.port, "--port", "UPFLOW_PORT")?;
-    let s3 = listen(settings.host, settings.s3_port, "--s3-port", "UPFLOW_S3_PORT")?;
+    let s3 = listen(settings.host, settings.store.port, "--s3-port", "UPFLOW_S3_PORT")?;
     let address = api.local_addr()?;
-    let foundation = Foundation::start(&settings.data_dir, s3, settings.limits.clone()).await?;
+    let foundation = Foundation::start_with(&settings.store, s3, settings.limits.clone()).await?;
     let worker = upflow_worker::run(foundation.ctx.clone(), settings.worker, stop.clone());
     let serve = upflow_api::serve(foundation.ctx.clone(), api, stop.clone());
-    println!("{}", greeting(address, foundation.s3, &settings.data_dir));
+    println!("{}", greeting(address, foundation.s3, &settings.store));
     // Whichever ends first ends the other.
     let serve = async {
         let served = serve.await;
@@ -47,17 +48,18 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     Ok(served?)
 }
 
-fn greeting(api: SocketAddr, s3: SocketAddr, data: &std::path::Path) -> String {
+fn greeting(api: SocketAddr, s3: SocketAddr, store: &StoreSettings) -> String {
     let command = std::env::args().next().unwrap_or_else(|| "upflow".to_owned());
     format!(
         "UpFlow {version} is running; its data is in {data}.\n\n  \
          Demo         http://{api}/\n  \
          Swagger UI   http://{api}/docs\n  \
          Upload       {command} upload FILE --server http://{api}\n  \
-         S3           http://{s3}/{BUCKET}\n\n\
+         S3           http://{s3}/{bucket}\n\n\
          It is open, without keys, to this machine alone.\n\
          Ctrl-C stops it; the next start goes on where it was.",
         version = env!("CARGO_PKG_VERSION"),
-        data = data.display(),
+        data = store.data_dir.display(),
+        bucket = store.bucket,
     )
 }

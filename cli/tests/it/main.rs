@@ -6,10 +6,12 @@
 
 mod ahead;
 mod api;
+mod backends;
 mod chaos;
 mod client;
 mod command;
 mod connections;
+mod crash;
 mod faults;
 mod flow;
 mod gate;
@@ -23,6 +25,8 @@ mod production;
 mod programs;
 mod proxy;
 mod resume;
+mod s3_command;
+mod sdks;
 mod storage;
 mod worker;
 
@@ -59,7 +63,9 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
         trials.extend(suite.trials(Backend::Production));
     }
-    trials.extend(command::BARE.trials(Backend::Embedded));
+    for suite in [command::BARE, s3_command::SUITE, crash::SUITE] {
+        trials.extend(suite.trials(Backend::Embedded));
+    }
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
@@ -71,5 +77,9 @@ fn main() {
             trials.extend(suite.trials(Backend::Bucket));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    trials.extend(backends::trials());
+    trials.extend(sdks::trials());
+    let ended = libtest_mimic::run(&arguments, trials);
+    backends::stop();
+    ended.exit();
 }

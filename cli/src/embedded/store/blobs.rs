@@ -271,13 +271,11 @@ impl PieceReader {
             if let Some((file, left)) = &mut self.current
                 && *left > 0
             {
-                let length = (limit as u64).min(*left);
-                let mut block = Vec::with_capacity(usize::try_from(length).unwrap_or(limit));
-                let read = file.take(length).read_to_end(&mut block)?;
-                if read as u64 != length {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                *left -= length;
+                let length = usize::try_from(*left).map_or(limit, |left| left.min(limit));
+                // In one call: `read_to_end` would begin with 8 KiB and grow from there in every block.
+                let mut block = vec![0; length];
+                file.read_exact(&mut block)?;
+                *left -= length as u64;
                 return Ok(block);
             }
             let Some(piece) = self.pieces.next() else { return Ok(Vec::new()) };

@@ -52,6 +52,15 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
+/// Creates a folder, with those above it that are missing, and makes their names durable: an object whose
+/// folder is gone after a power cut is gone with it.
+pub fn create_folders(builder: &fs::DirBuilder, folder: &Path) -> io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let missing: Vec<&Path> = folder.ancestors().take_while(|one| !one.exists()).collect();
+    builder.create(&folder)?;
+    missing.iter().filter_map(|one| one.parent()).try_for_each(sync_folder)
+}
+
 /// Creates the 256 folders `00` to `ff` that keep any single one small.
 pub fn create_fan(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;

@@ -18,7 +18,7 @@ mod complete;
 mod conditions;
 mod crc;
 mod digest;
-mod durable;
+pub(super) mod durable;
 mod failure;
 mod listing;
 mod lists;
@@ -82,7 +82,7 @@ impl Store {
     }
 
     pub fn open_with(data_dir: &Path, options: Options) -> io::Result<Store> {
-        fs::create_dir_all(data_dir)?;
+        durable::create_folders(fs::DirBuilder::new().recursive(true), data_dir)?;
         let lock = lock(data_dir)?;
         check_layout(data_dir)?;
         let buckets_folder = data_dir.join("buckets");

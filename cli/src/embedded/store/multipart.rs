@@ -17,6 +17,8 @@ use super::receive::{Claims, receive};
 use super::record::{ObjectRecord, PartRecord, Seconds, UploadRecord};
 use super::upload::Upload;
 
+/// A source has to be larger than this for a range of it to be copied.
+const MIN_RANGED: u64 = 5 * 1024 * 1024;
 /// The largest part.
 const MAX_PART: u64 = 5 * 1024 * 1024 * 1024;
 
@@ -236,6 +238,12 @@ fn copied_range(range: Option<&str>, size: u64) -> S3Result<Range<u64>> {
                 return Err(s3_error!(
                     InvalidArgument,
                     "Range specified is not valid for source object of size: {size}"
+                ));
+            }
+            if size <= MIN_RANGED {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The specified copy source is not supported as a byte-range copy source"
                 ));
             }
             first..last + 1

@@ -54,6 +54,14 @@ impl S3 for Store {
         if cors.cors_rules.is_empty() || cors.cors_rules.len() > 100 {
             return Err(s3_error!(MalformedXML, "A CORS configuration has 1 to 100 rules."));
         }
+        let mut methods = cors.cors_rules.iter().flat_map(|rule| &rule.allowed_methods);
+        let known = ["GET", "PUT", "HEAD", "POST", "DELETE"];
+        if let Some(method) = methods.find(|method| !known.contains(&method.as_str())) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Found unsupported HTTP method in CORS config. Unsupported method is {method}"
+            ));
+        }
         blocking(move || bucket.set_cors(Some(cors)).map_err(failed)).await?;
         Ok(S3Response::new(PutBucketCorsOutput::default()))
     }

@@ -1,7 +1,5 @@
 //! Listings of objects and of uploads.
 
-use aws_sdk_s3::types::EncodingType;
-
 use super::super::listing::{After, Query, page};
 use super::*;
 
@@ -49,47 +47,6 @@ async fn pages_of_a_thousand_of_2500_keys() {
     let rolled = rig.client.list_objects_v2().bucket(BUCKET).delimiter("/").send().await.unwrap();
     assert_eq!(rolled.common_prefixes()[0].prefix(), Some("chunks/"));
     assert_eq!((rolled.contents().len(), rolled.key_count()), (0, Some(1)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_delimiter_rolls_up_and_pages_go_on_behind_it() {
-    let rig = Rig::start().await;
-    for key in ["a", "a/1", "a/2", "b c/1", "b c/2", "c+d", "d/1", "é/1"] {
-        rig.put(key, "x").await;
-    }
-    let (mut seen, mut token) = (Vec::new(), None::<String>);
-    loop {
-        let list = rig.client.list_objects_v2().bucket(BUCKET).delimiter("/").max_keys(2);
-        let page = list.set_continuation_token(token.take()).send().await.unwrap();
-        assert!(page.contents().len() + page.common_prefixes().len() <= 2);
-        seen.extend(page.contents().iter().map(|object| object.key().unwrap().to_owned()));
-        seen.extend(
-            page.common_prefixes().iter().map(|prefix| prefix.prefix().unwrap().to_owned()),
-        );
-        token = page.next_continuation_token;
-        if token.is_none() {
-            break;
-        }
-    }
-    seen.sort_unstable();
-    assert_eq!(seen, ["a", "a/", "b c/", "c+d", "d/", "é/"]);
-
-    let list =
-        rig.client.list_objects_v2().bucket(BUCKET).prefix("b c/").encoding_type(EncodingType::Url);
-    let listed = list.send().await.unwrap();
-    assert_eq!(listed.prefix(), Some("b%20c/"));
-    assert_eq!(listed.contents()[0].key(), Some("b%20c/1"));
-    let none = rig.client.list_objects_v2().bucket(BUCKET).max_keys(0).send().await.unwrap();
-    assert_eq!((none.key_count(), none.is_truncated()), (Some(0), Some(false)));
-    let bad = rig
-        .client
-        .list_objects_v2()
-        .bucket(BUCKET)
-        .continuation_token("%%")
-        .send()
-        .await
-        .unwrap_err();
-    assert_eq!(code(&bad), (400, "InvalidArgument".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

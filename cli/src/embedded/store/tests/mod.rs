@@ -1,4 +1,5 @@
-//! The store through its server, over real sockets, with the AWS SDK as the client.
+//! The store through its server, over real sockets, with the AWS SDK as the client: what it does with its
+//! folder. That it does what S3 does is proven by `tests/it/backends`, on SeaweedFS as well.
 
 mod copies;
 mod crash;
@@ -126,13 +127,6 @@ impl Rig {
     }
 }
 
-/// A client that computes checksums of its own accord and sends them behind the body.
-pub fn eager(address: std::net::SocketAddr) -> Client {
-    let config = client(address, "key", "secret", "us-east-1").config().to_builder();
-    let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
-    Client::from_conf(config.build())
-}
-
 /// A client without any SDK.
 pub fn web() -> reqwest::Client {
     // An error only says that another test was first.
@@ -177,15 +171,6 @@ pub fn files(folder: &Path) -> usize {
 
 pub fn presigning() -> PresigningConfig {
     PresigningConfig::expires_in(Duration::from_secs(600)).unwrap()
-}
-
-/// A presigned request as a client without any SDK sends it.
-pub async fn send(presigned: &PresignedRequest, body: Vec<u8>) -> reqwest::Response {
-    let mut request = web().request(presigned.method().parse().unwrap(), presigned.uri());
-    for (name, value) in presigned.headers().filter(|(name, _)| *name != "content-length") {
-        request = request.header(name, value);
-    }
-    request.body(body).send().await.unwrap()
 }
 
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {

@@ -1,0 +1,157 @@
+//! The S3 servers that are measured, and a client of each that does as little as it can: bodies are sent by
+//! presigned URLs, as UpFlow's clients send them, so that no SDK hashes them first.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    retry::RetryConfig,
+};
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Server {
+    pub client: Client,
+    pub bucket: String,
+    http: reqwest::Client,
+    /// Ends when this is dropped.
+    _process: Option<Child>,
+}
+
+/// What is sent again and again, with its checksum.
+pub struct Body {
+    pub bytes: Bytes,
+    checksum: String,
+}
+
+impl Body {
+    /// Bytes that no server can make smaller.
+    pub fn noise(length: usize) -> Body {
+        let mut bytes = vec![0; length];
+        rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);
+        let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
+        Body { bytes: bytes.into(), checksum: STANDARD.encode(checksum.to_be_bytes()) }
+    }
+}
+
+impl Server {
+    /// `upflow s3` of this build, in `folder`.
+    pub async fn upflow(folder: &Path) -> anyhow::Result<Server> {
+        let program = std::env::current_exe()?.with_file_name("upflow");
+        let (key, secret) = ("bench-key", "bench-secret");
+        let mut process = Command::new(&program)
+            .args(["s3", "--s3-port", "0", "--data-dir"])
+            .arg(folder)
+            .env("UPFLOW_S3_ACCESS_KEY", key)
+            .env("UPFLOW_S3_SECRET_KEY", secret)
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} does not start", program.display()))?;
+        let output = process.stdout.take().context("it has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let endpoint = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(endpoint) = line.trim().strip_prefix("Endpoint") {
+                    return Ok(endpoint.trim().to_owned());
+                }
+            }
+            anyhow::bail!("upflow s3 ended before it said where it is")
+        };
+        let endpoint = tokio::time::timeout(PATIENCE, endpoint).await??;
+        Ok(Server::at(&endpoint, "upflow", "us-east-1", key, secret, Some(process)))
+    }
+
+    /// The one that `scripts/lib/services.sh` started.
+    pub fn of_the_environment() -> anyhow::Result<Server> {
+        let get = |name: &str| {
+            std::env::var(name).with_context(|| format!("{name} is not set: use bench/store"))
+        };
+        Ok(Server::at(
+            &get("TEST_S3_ENDPOINT")?,
+            &get("TEST_S3_BUCKET")?,
+            &get("TEST_S3_REGION")?,
+            &get("TEST_S3_ACCESS_KEY_ID")?,
+            &get("TEST_S3_SECRET_ACCESS_KEY")?,
+            None,
+        ))
+    }
+
+    fn at(
+        endpoint: &str,
+        bucket: &str,
+        region: &str,
+        key: &str,
+        secret: &str,
+        process: Option<Child>,
+    ) -> Server {
+        // An error only says that the other server was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(Credentials::new(key, secret, None, None, "bench"))
+            .region(Region::new(region.to_owned()))
+            .endpoint_url(endpoint)
+            .force_path_style(true)
+            .retry_config(RetryConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .http_client(http)
+            .build();
+        Server {
+            client: Client::from_conf(config),
+            bucket: bucket.to_owned(),
+            http: reqwest::Client::new(),
+            _process: process,
+        }
+    }
+
+    pub async fn put(&self, key: &str, body: &Body) -> anyhow::Result<()> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key);
+        let put = put.content_length(body.bytes.len() as i64);
+        let put = put.checksum_crc64_nvme(&body.checksum).presigned(life()?).await?;
+        let mut request = self.http.put(put.uri()).body(body.bytes.clone());
+        for (name, value) in put.headers().filter(|(name, _)| *name != "content-length") {
+            request = request.header(name, value);
+        }
+        request.send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Reads it to its end, and answers how long it was.
+    pub async fn get(&self, key: &str) -> anyhow::Result<usize> {
+        let get = self.client.get_object().bucket(&self.bucket).key(key);
+        let get = get.presigned(life()?).await?;
+        let mut answer = self.http.get(get.uri()).send().await?.error_for_status()?;
+        let mut length = 0;
+        while let Some(bytes) = answer.chunk().await? {
+            length += bytes.len();
+        }
+        Ok(length)
+    }
+
+    pub async fn delete(&self, key: &str) -> anyhow::Result<()> {
+        self.client.delete_object().bucket(&self.bucket).key(key).send().await?;
+        Ok(())
+    }
+}
+
+fn life() -> anyhow::Result<PresigningConfig> {
+    Ok(PresigningConfig::expires_in(Duration::from_secs(600))?)
+}
