@@ -1,5 +1,5 @@
-//! Everything at once, at random: clients that forget and come back, API instances that restart, workers
-//! that are killed, messages that come twice or never, connections that break, an S3 that fails, chunks
+//! Everything at once, at random: clients that forget and come back, API instances that restart or are killed,
+//! workers that are killed, messages that come twice or never, connections that break, an S3 that fails, chunks
 //! that somebody overwrites or deletes. Then it calms down, and everything that was promised must hold.
 //!
 //! The seed is printed; `TEST_SEED=… scripts/test -- chaos` takes the same decisions again (not in the same
@@ -8,6 +8,7 @@
 mod check;
 mod client;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,7 +20,8 @@ use rand::{Rng, SeedableRng};
 use sea_orm::{ConnectionTrait, Database};
 use upflow_core::queue::Job;
 
-use crate::harness::{Backend, Options, Stack, Suite};
+use crate::harness::{Backend, Mortal, Options, Stack, Suite};
+use crate::programs::free_port;
 use crate::proxy::{Call, Fault};
 use crate::suite;
 use client::{Client, Known};
@@ -45,7 +47,8 @@ async fn whatever_happens_what_was_promised_holds(stack: Stack) {
     options.s3_timeout = Duration::from_secs(3);
     let stack = stack.sibling(options).await;
     stack.stop_workers().await;
-    let apis = vec![stack.url(""), stack.another_api().await];
+    let mortal: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let apis = vec![stack.url(""), format!("http://{mortal}")];
 
     let known = Known::default();
     let calm = Arc::new(AtomicBool::new(false));
@@ -55,7 +58,7 @@ async fn whatever_happens_what_was_promised_holds(stack: Stack) {
         tokio::spawn(client.run())
     });
     let clients: Vec<_> = clients.collect();
-    storm(&stack, seed, time, &known).await;
+    let api = storm(&stack, seed, time, &known, mortal).await;
     calm.store(true, Ordering::Relaxed);
     stack.start_worker();
     stack.start_worker();
@@ -68,6 +71,7 @@ async fn whatever_happens_what_was_promised_holds(stack: Stack) {
     for upload in &uploads {
         check::upload(&stack, upload, seed).await;
     }
+    api.kill().await;
     let ended = uploads.iter().filter(|upload| upload.left_open.is_none()).count();
     println!("chaos: {} uploads, {ended} of them brought to an end", uploads.len());
 }
@@ -91,8 +95,15 @@ fn failing(seed: u64, calm: Arc<AtomicBool>) -> impl Fn(&Call) -> Option<Fault> 
     }
 }
 
-/// Breaks something, again and again.
-async fn storm(stack: &Stack, seed: u64, time: Duration, known: &Known) {
+/// Breaks something, again and again. Answers the API that can be killed, which lives on.
+async fn storm(
+    stack: &Stack,
+    seed: u64,
+    time: Duration,
+    known: &Known,
+    address: SocketAddr,
+) -> Mortal {
+    let mut api = stack.start_mortal_api(address).await;
     let mut random = SmallRng::seed_from_u64(!seed);
     let end = tokio::time::Instant::now() + time;
     let mut workers = vec![stack.start_mortal_worker().await, stack.start_mortal_worker().await];
@@ -114,6 +125,8 @@ async fn storm(stack: &Stack, seed: u64, time: Duration, known: &Known) {
             7 => {
                 stack.stop_api().await;
                 stack.start_api().await;
+                api.kill().await;
+                api = stack.start_mortal_api(address).await;
             }
             8 => empty_the_queue(stack).await,
             _ => break_database_connections(stack).await,
@@ -122,6 +135,7 @@ async fn storm(stack: &Stack, seed: u64, time: Duration, known: &Known) {
     for worker in workers {
         worker.kill().await;
     }
+    api
 }
 
 async fn empty_the_queue(stack: &Stack) {

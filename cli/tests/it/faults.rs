@@ -26,6 +26,7 @@ pub const SUITE: Suite = suite! { "faults":
     what_the_storage_refuses_is_given_up_and_may_be_completed_later,
     a_storage_that_hides_checksums_is_not_said_to_have_verified,
     a_storage_that_takes_any_bytes_is_not_said_to_have_verified,
+    a_storage_that_ignores_the_condition_of_a_copy_is_found_out_by_a_look,
     a_storage_that_does_not_answer_is_a_503_and_not_an_endless_wait,
 };
 
@@ -274,4 +275,30 @@ async fn a_storage_that_does_not_answer_is_a_503_and_not_an_endless_wait(stack: 
     assert_eq!((ready.status.as_u16(), &ready.body["storage"]), (503, &json!("unavailable")));
     stack.proxy().pass_all();
     upload.confirm(0).await.expect(200);
+}
+
+async fn a_storage_that_ignores_the_condition_of_a_copy_is_found_out_by_a_look(stack: Stack) {
+    let stack = proxied(&stack, |_| {}).await;
+    let right = noise(2 * 5 * MIB);
+    let upload = stack.plan("file.bin", &right, 5 * MIB).await;
+    // A URL that is still alive, for other bytes of the same length.
+    let wrong: Bytes = vec![7; 5 * MIB].into();
+    let alive = upload.presign(0, Some(crate::client::crc64(&wrong))).await;
+    upload.send_all(&right).await;
+    upload.complete().await.expect(202);
+    assert_eq!(upload.put(&alive, wrong).await, 200);
+    // It copies the wrong bytes and says so, without a checksum to tell by.
+    let copied =
+        "<CopyPartResult><ETag>\"0123456789abcdef0123456789abcdef\"</ETag></CopyPartResult>";
+    stack.proxy().rule(move |call| {
+        (call.operation == Operation::UploadPartCopy).then_some(Fault::Pretend(copied))
+    });
+    stack.start_worker();
+    let back = upload.wait_for("uploading").await;
+    assert_eq!(back["failure"]["code"], "chunk_lost");
+    assert_eq!(back["failure"]["chunk_indexes"], json!([0]));
+    stack.proxy().pass_all();
+    upload.send_and_confirm(&right, [0]).await;
+    upload.complete_and_wait().await;
+    upload.assert_whole(&right).await;
 }

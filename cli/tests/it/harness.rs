@@ -177,7 +177,6 @@ struct Inner {
     ground: Mutex<Option<Ground>>,
     address: SocketAddr,
     api: Mutex<Option<Running>>,
-    more_apis: Mutex<Vec<Running>>,
     workers: Mutex<Vec<Running>>,
     siblings: Mutex<Vec<Stack>>,
     http: reqwest::Client,
@@ -243,7 +242,6 @@ impl Stack {
             ground: Mutex::new(Some(ground)),
             address: listener.local_addr().unwrap(),
             api: Mutex::new(None),
-            more_apis: Mutex::new(Vec::new()),
             workers: Mutex::new(Vec::new()),
             siblings: Mutex::new(Vec::new()),
             http: crate::client::http(),
@@ -273,17 +271,6 @@ impl Stack {
         self.serve(TcpListener::bind(self.0.address).unwrap());
     }
 
-    /// One more API on the same parts, until the test ends; answers its address.
-    pub async fn another_api(&self) -> String {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let serve = upflow_api::serve(self.0.serving.clone(), listener, stop.clone());
-        let task = tokio::spawn(async move { serve.await.unwrap() });
-        self.0.more_apis.lock().unwrap().push(Running { stop, task });
-        format!("http://{address}")
-    }
-
     pub async fn stop_api(&self) {
         let running = self.0.api.lock().unwrap().take();
         if let Some(running) = running {
@@ -309,6 +296,23 @@ impl Stack {
 
     /// A worker with connections and a runtime of its own, so that it can be killed.
     pub async fn start_mortal_worker(&self) -> Mortal {
+        let settings = self.0.options.worker.clone();
+        self.mortal(move |ctx| upflow_worker::run(ctx, settings, CancellationToken::new())).await
+    }
+
+    /// One more API that can be killed, at this address.
+    pub async fn start_mortal_api(&self, address: SocketAddr) -> Mortal {
+        let serve = move |ctx| async move {
+            let listener = TcpListener::bind(address).unwrap();
+            upflow_api::serve(ctx, listener, CancellationToken::new()).await.unwrap();
+        };
+        self.mortal(serve).await
+    }
+
+    async fn mortal<F>(&self, life: impl FnOnce(Context) -> F + Send + 'static) -> Mortal
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let stack = self.clone();
         let start = move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -317,8 +321,7 @@ impl Stack {
                 .build()
                 .unwrap();
             let ctx = runtime.block_on(stack.connect_again());
-            let settings = stack.0.options.worker.clone();
-            runtime.spawn(upflow_worker::run(ctx, settings, CancellationToken::new()));
+            runtime.spawn(life(ctx));
             Mortal(runtime)
         };
         tokio::task::spawn_blocking(start).await.unwrap()
@@ -361,9 +364,8 @@ impl Stack {
             Box::pin(sibling.tear_down()).await;
         }
         let api = self.0.api.lock().unwrap().take();
-        let more = std::mem::take(&mut *self.0.more_apis.lock().unwrap());
         let workers = std::mem::take(&mut *self.0.workers.lock().unwrap());
-        for running in api.into_iter().chain(more).chain(workers) {
+        for running in api.into_iter().chain(workers) {
             running.stop.cancel();
             let _ = running.task.await;
         }
@@ -419,7 +421,7 @@ fn storage(ground: &Ground, proxy: Option<&Proxy>, options: &Options) -> Storage
     storage
 }
 
-/// A worker that can be killed: what it has in hand ends at once, wherever it is, and nothing is told to
+/// A worker or an API that can be killed: what it has in hand ends at once, wherever it is, and nothing is told to
 /// anybody.
 pub struct Mortal(tokio::runtime::Runtime);
 

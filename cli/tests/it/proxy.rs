@@ -66,6 +66,8 @@ pub enum Fault {
     LoseAnswer,
     /// The server does it; half of the body of its answer comes through.
     CutAnswer,
+    /// The server never hears of it; the answer is a 200 with this body.
+    Pretend(&'static str),
     /// The server never hears of it, and no answer comes until the caller leaves.
     HoldRequest,
     /// The server does it, and no answer comes until the caller leaves.
@@ -188,6 +190,7 @@ impl Proxy {
         };
         match fault {
             Some(Fault::Refuse(status, code)) => return Ok(error(status, code)),
+            Some(Fault::Pretend(text)) => return Ok(Response::new(whole(text.into()))),
             Some(Fault::LoseRequest) => return Err(cut()),
             Some(Fault::HoldRequest) => return self.hold().await,
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
