@@ -1,6 +1,8 @@
 // Uploads that were begun and are not finished, kept in this browser. Only enough to find the upload
 // and to recognise its file; what has arrived is asked of the server.
 
+import { dropHandle } from "./handles.js";
+
 const PREFIX = "upflow.upload.";
 
 /**
@@ -12,6 +14,7 @@ const PREFIX = "upflow.upload.";
  * @property {number} lastModified
  * @property {string} sample see `UpFlow.sample()`
  * @property {number} since
+ * @property {boolean} [paused] it waits for somebody to say so before it goes on
  */
 
 /** @returns {Remembered[]} oldest first */
@@ -27,6 +30,10 @@ export function remembered() {
   return found.sort((a, b) => a.since - b.since);
 }
 
+export function isRemembered(uploadId) {
+  return remembered().some((entry) => entry.uploadId === uploadId);
+}
+
 /** @param {Remembered} entry */
 export function remember(entry) {
   try {
@@ -37,6 +44,7 @@ export function remember(entry) {
 }
 
 export function forget(uploadId) {
+  dropHandle(uploadId);
   try {
     localStorage.removeItem(PREFIX + uploadId);
   } catch {
@@ -46,11 +54,18 @@ export function forget(uploadId) {
 
 const held = new Map();
 
-/** While an upload runs, other tabs leave it alone. */
+/**
+ * While an upload runs, other tabs leave it alone. Answers `false` if one of them has it. Where the browser
+ * has no locks, as on plain HTTP, every tab believes to be alone.
+ */
 export function hold(uploadId) {
-  if (!navigator.locks || held.has(uploadId)) return;
-  held.set(uploadId, null);
-  navigator.locks.request(PREFIX + uploadId, () => new Promise((release) => held.set(uploadId, release)));
+  if (!navigator.locks || held.has(uploadId)) return Promise.resolve(true);
+  return new Promise((answer) => {
+    navigator.locks.request(PREFIX + uploadId, { ifAvailable: true }, (lock) => {
+      answer(lock !== null);
+      if (lock) return new Promise((release) => held.set(uploadId, release));
+    });
+  });
 }
 
 export function release(uploadId) {
@@ -58,10 +73,8 @@ export function release(uploadId) {
   held.delete(uploadId);
 }
 
-/** Ids of the uploads that some other tab is running. */
-export async function runningElsewhere() {
-  const state = await navigator.locks?.query();
-  const names = (state?.held ?? []).map((lock) => lock.name);
-  const ids = names.filter((name) => name.startsWith(PREFIX)).map((name) => name.slice(PREFIX.length));
-  return new Set(ids.filter((id) => !held.has(id)));
+/** Resolves once no other tab has the upload: it has ended there, or the tab is gone. */
+export async function whenFree(uploadId) {
+  if (held.has(uploadId)) return;
+  await navigator.locks?.request(PREFIX + uploadId, { mode: "shared" }, () => {});
 }

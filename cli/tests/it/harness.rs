@@ -288,6 +288,10 @@ impl Stack {
         }
     }
 
+    pub fn is_embedded(&self) -> bool {
+        self.0.backend == Backend::Embedded
+    }
+
     pub fn ctx(&self) -> &Context {
         &self.0.ctx
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod browser;
 mod client;
 mod command;
 mod flow;
@@ -35,6 +36,9 @@ fn main() {
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
+    // Last, and together: a browser takes the time of other tests.
+    trials.extend(browser::SUITE.trials(Backend::Embedded));
+    trials.extend(browser::SUITE.trials(Backend::Production));
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {
         for suite in [flow::SUITE, storage::SUITE] {
