@@ -4,7 +4,7 @@ import { UpFlow } from "./upflow.js";
 import { announce } from "./demo/card.js";
 import { canPick, dropped, pick } from "./demo/handles.js";
 import { Item } from "./demo/item.js";
-import { isRemembered, remembered, whenFree } from "./demo/remembered.js";
+import { recall, remembered, whenFree } from "./demo/remembered.js";
 import { Requests } from "./demo/requests.js";
 
 /** Files that are sent at once; the others wait. */
@@ -154,9 +154,11 @@ addEventListener("beforeunload", (event) => {
   if ([...items].some((item) => item.unknown)) event.preventDefault();
 });
 
-for (const entry of remembered()) {
+async function offer(uploadId) {
   // Another tab may be sending it: then it is offered once that tab is done or gone.
-  whenFree(entry.uploadId).then(() => {
-    if (isRemembered(entry.uploadId)) Item.ofEarlier(page, entry);
-  });
+  await whenFree(uploadId);
+  const entry = await recall(uploadId);
+  if (entry) Item.ofEarlier(page, entry);
 }
+
+remembered().then((entries) => entries.forEach(({ uploadId }) => offer(uploadId)));

@@ -1,47 +1,5 @@
-// File handles kept in this browser (File System Access API, IndexedDB), so that an upload can go on
-// without its file being chosen again. Where the browser has no such handles, or is not to keep them,
-// there are none, and the file is chosen again.
-
-const STORE = "handles";
-
-let opened = null;
-
-function open() {
-  opened ??= new Promise((resolve, reject) => {
-    const request = indexedDB.open("upflow", 1);
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-  return opened;
-}
-
-/** Never rejects: without storage there is nothing, and nothing is kept. */
-async function store(mode, act) {
-  try {
-    const request = act((await open()).transaction(STORE, mode).objectStore(STORE));
-    return await new Promise((resolve, reject) => {
-      request.onsuccess = () => resolve(request.result ?? null);
-      request.onerror = () => reject(request.error);
-    });
-  } catch {
-    return null;
-  }
-}
-
-/** @param {FileSystemFileHandle} handle */
-export function keepHandle(uploadId, handle) {
-  return store("readwrite", (handles) => handles.put(handle, uploadId));
-}
-
-/** @returns {Promise<?FileSystemFileHandle>} */
-export function keptHandle(uploadId) {
-  return store("readonly", (handles) => handles.get(uploadId));
-}
-
-export function dropHandle(uploadId) {
-  return store("readwrite", (handles) => handles.delete(uploadId));
-}
+// File handles (File System Access API): with one that the browser lets a page keep, an upload goes on
+// without its file being chosen again. Where the browser has none, the file is chosen again.
 
 /** Whether the file may be read without anybody being asked. */
 export async function isReadable(handle) {

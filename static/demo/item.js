@@ -4,7 +4,7 @@ import { ChunkState } from "../upflow.js";
 import { Card, announce } from "./card.js";
 import { look } from "./earlier.js";
 import * as format from "./format.js";
-import { canPick, isReadable, keepHandle, keptHandle, mayRead, pick } from "./handles.js";
+import { canPick, isReadable, mayRead, pick } from "./handles.js";
 import { refusal } from "./recognise.js";
 import { forget, hold, release, remember } from "./remembered.js";
 
@@ -98,10 +98,7 @@ export class Item {
     if (!(await hold(this.#entry.uploadId))) return ELSEWHERE;
     // The plan is the server's: chunks stay as they were cut.
     this.#settings = { ...settings, chunkSize: undefined };
-    if (handle) {
-      this.#handle = handle;
-      keepHandle(this.#entry.uploadId, handle);
-    }
+    if (handle) this.#keep({ handle });
     this.#queue(file);
     return null;
   }
@@ -165,17 +162,19 @@ export class Item {
   #remember(uploadId) {
     const { name, size, lastModified } = this.file;
     const { uploadToken } = this.#upload;
-    this.#entry = { uploadId, uploadToken, name, size, lastModified, sample: this.#sample, since: Date.now() };
-    remember(this.#entry);
-    if (this.#handle) keepHandle(uploadId, this.#handle);
+    const handle = this.#handle;
+    this.#keep({ uploadId, uploadToken, name, size, lastModified, sample: this.#sample, since: Date.now(), handle });
     hold(uploadId);
   }
 
   #pause(paused) {
     if (paused) this.#upload?.pause();
     else this.#upload?.resume();
-    if (!this.#entry) return;
-    this.#entry = { ...this.#entry, paused };
+    if (this.#entry) this.#keep({ paused });
+  }
+
+  #keep(changed) {
+    this.#entry = { ...this.#entry, ...changed };
     remember(this.#entry);
   }
 
@@ -311,26 +310,26 @@ export class Item {
 
   /** By itself where the browser has kept the file and may read it; else it takes a click or the file. */
   async #offer() {
-    const { uploadId, paused } = this.#entry;
-    this.#handle = await keptHandle(uploadId);
-    if (this.file || this.#gone) return;
-    if (!this.#handle) {
+    const { handle, paused } = this.#entry;
+    if (!handle) {
       this.card.status("Choose the same file again to go on");
       return this.card.actions("choose", "cancel");
     }
-    const readable = await isReadable(this.#handle);
+    const readable = await isReadable(handle);
+    if (this.file || this.#gone) return;
     if (readable && !paused) return await this.#proceed();
     this.card.status(readable ? "Paused" : "The browser asks for your leave to read the file once more");
     this.card.actions("proceed", "choose", "cancel");
   }
 
   async #proceed() {
-    if (!(await mayRead(this.#handle))) {
+    const { handle } = this.#entry;
+    if (!(await mayRead(handle))) {
       this.card.error("The browser may not read the file. Allow it, or choose the file again.");
       return this.card.actions("proceed", "choose", "cancel");
     }
     try {
-      await this.#chosen({ file: await this.#handle.getFile() });
+      await this.#chosen({ file: await handle.getFile() });
     } catch {
       this.card.error("The file is not where it was: it was moved, renamed or deleted. Choose it again.");
       this.card.actions("choose", "cancel");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 use upflow_core::storage::{chunks, finals};
 use uuid::Uuid;
@@ -50,7 +50,8 @@ scenarios! {
     refreshed_in_the_middle_it_goes_on_by_itself,
     refreshed_in_the_middle_it_goes_on_with_the_same_file,
     the_tab_closed_and_another_opened_it_goes_on,
-    the_browser_crashed_it_goes_on_by_itself_when_it_is_back,
+    the_browser_closed_and_opened_again_it_goes_on_by_itself,
+    the_browser_crashed_it_goes_on_with_the_same_file,
     paused_before_a_refresh_it_waits_to_be_told,
     while_one_tab_sends_another_leaves_the_upload_alone,
     a_file_that_changed_is_refused,

@@ -1,10 +1,9 @@
 // Lines that break, a storage that is overloaded, URLs that have died, servers that restart.
 
 import assert from "node:assert/strict";
-import { file, KIB, MIB } from "../files.mjs";
+import { file, MIB } from "../files.mjs";
 import { Demo } from "../page.mjs";
-import { begun } from "./resumed.mjs";
-import { arrives } from "./whole.mjs";
+import { arrives, begun } from "../uploads.mjs";
 
 export async function a_line_that_was_cut_costs_nothing_but_time(test) {
   const { demo, path } = await begun(test);

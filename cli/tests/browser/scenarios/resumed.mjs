@@ -3,22 +3,9 @@
 import assert from "node:assert/strict";
 import { copyFileSync, utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { file, KIB, MIB, WRITTEN } from "../files.mjs";
+import { file, KIB, WRITTEN } from "../files.mjs";
 import { Demo } from "../page.mjs";
-import { arrives } from "./whole.mjs";
-
-const CHUNKS = 64;
-
-/** An upload of 64 chunks on a slow line, a few of them confirmed. */
-export async function begun({ stack, browser }, give = "choose") {
-  const demo = await Demo.open(browser, stack.page);
-  await demo.settings({ chunkSize: "256 KiB" });
-  const path = file("resume.bin", CHUNKS * 256 * KIB);
-  browser.line.together = 4 * MIB;
-  await demo[give](path);
-  await demo.card("resume.bin").atLeast(8, "confirmed");
-  return { demo, path };
-}
+import { arrives, begun, CHUNKS } from "../uploads.mjs";
 
 /** What the server has, once nobody sends any more, and the chunks that are sent from here on. */
 async function standing({ stack, browser }) {
@@ -31,7 +18,7 @@ async function standing({ stack, browser }) {
 }
 
 /** That it is the same upload, and that no chunk that was confirmed has been sent again. */
-async function went_on({ stack }, { before, after }) {
+async function wentOn({ stack }, { before, after }) {
   const upload = await stack.upload();
   assert.equal(upload.upload_id, before.upload_id);
   const again = after().filter(({ chunk }) => before.uploaded_chunks.includes(chunk));
@@ -42,9 +29,9 @@ async function went_on({ stack }, { before, after }) {
 export async function refreshed_in_the_middle_it_goes_on_by_itself(test) {
   const { demo, path } = await begun(test, "drop");
   await demo.page.reload();
-  const standing_ = await standing(test);
+  const then = await standing(test);
   await arrives(test.stack, demo, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
 refreshed_in_the_middle_it_goes_on_by_itself.keepsFiles = true;
 
@@ -53,34 +40,47 @@ export async function refreshed_in_the_middle_it_goes_on_with_the_same_file(test
   await demo.page.reload();
   const card = demo.card("resume.bin");
   await card.says("Choose the same file again to go on");
-  const standing_ = await standing(test);
+  const then = await standing(test);
   await card.chooseAgain(path);
   await arrives(test.stack, demo, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
 
 export async function the_tab_closed_and_another_opened_it_goes_on(test) {
   const { demo, path } = await begun(test);
   await demo.page.close();
-  const standing_ = await standing(test);
+  const then = await standing(test);
   const again = await Demo.open(test.browser, test.stack.page);
   await again.card("resume.bin").says("Choose the same file again to go on");
   // Chosen as if it were new, it is known.
   await again.choose(path);
   await arrives(test.stack, again, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
 
-export async function the_browser_crashed_it_goes_on_by_itself_when_it_is_back(test) {
+export async function the_browser_closed_and_opened_again_it_goes_on_by_itself(test) {
   const { path } = await begun(test, "drop");
-  await test.browser.crash();
-  const standing_ = await standing(test);
+  await test.browser.close();
+  const then = await standing(test);
   await test.browser.start();
   const demo = await Demo.open(test.browser, test.stack.page);
   await arrives(test.stack, demo, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
-the_browser_crashed_it_goes_on_by_itself_when_it_is_back.keepsFiles = true;
+the_browser_closed_and_opened_again_it_goes_on_by_itself.keepsFiles = true;
+
+export async function the_browser_crashed_it_goes_on_with_the_same_file(test) {
+  const { path } = await begun(test);
+  await test.browser.crash();
+  const then = await standing(test);
+  await test.browser.start();
+  const demo = await Demo.open(test.browser, test.stack.page);
+  const card = demo.card("resume.bin");
+  await card.says("Choose the same file again to go on");
+  await card.chooseAgain(path);
+  await arrives(test.stack, demo, path);
+  await wentOn(test, then);
+}
 
 export async function paused_before_a_refresh_it_waits_to_be_told(test) {
   const { demo, path } = await begun(test, "drop");
@@ -89,10 +89,10 @@ export async function paused_before_a_refresh_it_waits_to_be_told(test) {
   await demo.page.reload();
   const card = demo.card("resume.bin");
   await card.says("Paused");
-  const standing_ = await standing(test);
+  const then = await standing(test);
   await card.press("Go on");
   await arrives(test.stack, demo, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
 paused_before_a_refresh_it_waits_to_be_told.keepsFiles = true;
 
@@ -103,9 +103,9 @@ export async function while_one_tab_sends_another_leaves_the_upload_alone(test) 
   assert.equal(await other.card("resume.bin").element.count(), 0);
   // The tab that sends is gone: then the other goes on.
   await demo.page.close();
-  const standing_ = await standing(test);
+  const then = await standing(test);
   await arrives(test.stack, other, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
 while_one_tab_sends_another_leaves_the_upload_alone.keepsFiles = true;
 
@@ -114,7 +114,7 @@ export async function a_file_that_changed_is_refused(test) {
   await demo.page.reload();
   const card = demo.card("resume.bin");
   await card.says("Choose the same file again to go on");
-  const standing_ = await standing(test);
+  const then = await standing(test);
   const folder = dirname(path);
   const kept = join(folder, "kept");
   copyFileSync(path, kept);
@@ -130,22 +130,22 @@ export async function a_file_that_changed_is_refused(test) {
   await card.says("The file has changed: it was last written");
   await card.chooseAgain(file("resume.bin", size, 1));
   await card.says("same name, size and date, but other contents");
-  assert.deepEqual(standing_.after(), [], "a chunk of a refused file was sent");
+  assert.deepEqual(then.after(), [], "a chunk of a refused file was sent");
 
   copyFileSync(kept, path);
   utimesSync(path, WRITTEN, WRITTEN);
   await card.chooseAgain(path);
   await arrives(test.stack, demo, path);
-  await went_on(test, standing_);
+  await wentOn(test, then);
 }
 
 export async function a_file_that_changed_is_refused_when_it_would_go_on_by_itself(test) {
   const { demo } = await begun(test, "drop");
   await demo.page.goto("about:blank");
-  const standing_ = await standing(test);
+  const then = await standing(test);
   file("resume.bin", CHUNKS * 256 * KIB, 1);
   const again = await Demo.open(test.browser, test.stack.page);
   await again.card("resume.bin").says("same name, size and date, but other contents");
-  assert.deepEqual(standing_.after(), []);
+  assert.deepEqual(then.after(), []);
 }
 a_file_that_changed_is_refused_when_it_would_go_on_by_itself.keepsFiles = true;

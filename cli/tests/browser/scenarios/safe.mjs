@@ -1,9 +1,9 @@
 // What the page may do, and what it may show.
 
 import assert from "node:assert/strict";
-import { file, KIB, MIB } from "../files.mjs";
+import { file, MIB } from "../files.mjs";
 import { Demo } from "../page.mjs";
-import { arrives } from "./whole.mjs";
+import { arrives } from "../uploads.mjs";
 
 export async function the_policy_refuses_foreign_scripts_and_hosts({ stack, browser }) {
   const answer = await fetch(stack.page);
@@ -36,12 +36,12 @@ export async function the_panel_shows_the_flow_and_no_secret({ stack, browser })
     const { searchParams } = new URL(response.url());
     for (const name of ["X-Amz-Signature", "X-Amz-Credential"]) secrets.push(searchParams.get(name));
   });
-  const path = file("shown.bin", 5 * MIB);
+  const path = file("shown.bin", 20 * MIB);
   await demo.choose(path);
   await arrives(stack, demo, path);
   const rows = demo.page.locator("#requests > li");
   const said = await rows.allInnerTexts();
-  const flow = [/plans the upload/, /signs 5 URLs/, /chunk 4 .*1 MiB/, /ask S3 for \d chunks?/, /put the chunks together/, /waits for/, /signs a link/];
+  const flow = [/plans the upload/, /signs 20 URLs/, /chunk 19 .*1 MiB/, /ask S3 for \d+ chunks/, /put the chunks together/, /waits for/, /signs a link/];
   for (const step of flow) assert.ok(said.some((row) => step.test(row.replaceAll("\n", " "))), `${step} is not in ${said}`);
   for (const row of await rows.locator("summary").all()) await row.click();
   const shown = await demo.page.content();

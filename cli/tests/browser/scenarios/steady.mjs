@@ -6,8 +6,7 @@ import { join } from "node:path";
 import { file, KIB, MIB } from "../files.mjs";
 import { Demo } from "../page.mjs";
 import { eventually } from "../wait.mjs";
-import { begun } from "./resumed.mjs";
-import { arrives } from "./whole.mjs";
+import { arrives, begun } from "../uploads.mjs";
 
 export async function paused_not_a_byte_moves(test) {
   const { demo, path } = await begun(test);

@@ -2,17 +2,9 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { basename } from "node:path";
 import { file, KIB, MIB } from "../files.mjs";
 import { Demo } from "../page.mjs";
-
-/** That the page says so, and that it is so. */
-export async function arrives(stack, demo, path) {
-  const card = demo.card(basename(path));
-  await card.completed();
-  await stack.whole(await card.uploadId(), path);
-  return card;
-}
+import { arrives } from "../uploads.mjs";
 
 export async function files_of_no_byte_and_of_one_arrive({ stack, browser }) {
   const demo = await Demo.open(browser, stack.page);
