@@ -9,7 +9,7 @@ export function count(n) {
 
 export function bytes(n) {
   if (n === 1) return "1 byte";
-  if (n < 1024) return `${n} bytes`;
+  if (n < 1024) return `${count(n)} bytes`;
   let unit = -1;
   do {
     n /= 1024;

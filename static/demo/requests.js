@@ -89,28 +89,42 @@ class Row {
     this.element = document.createElement("li");
     const details = document.createElement("details");
     const summary = document.createElement("summary");
-    this.#parts = Object.fromEntries(["status", "method", "purpose", "took"].map((name) => [name, part(name)]));
+    this.#parts = Object.fromEntries(["status", "method", "path", "purpose", "took"].map((name) => [name, part(name)]));
     summary.append(...Object.values(this.#parts));
     details.append(summary);
     details.addEventListener("toggle", () => this.draw());
     this.element.append(details);
     this.#parts.method.textContent = request.method;
+    this.#parts.path.textContent = shortPath(request);
     this.#parts.purpose.textContent = purpose(request);
   }
 
   draw() {
-    const { status, milliseconds } = this.#request;
-    this.#parts.status.textContent = status === null ? "…" : status || "none";
-    this.#parts.status.title = status === 0 ? "no answer" : "";
-    this.#parts.status.dataset.look = status === null ? "open" : status >= 200 && status < 300 ? "good" : "bad";
+    const { milliseconds } = this.#request;
+    const [text, look] = outcome(this.#request);
+    this.#parts.status.textContent = text;
+    this.#parts.status.dataset.look = look;
     this.#parts.took.textContent = milliseconds === null ? "" : `${count(Math.round(milliseconds))} ms`;
     const details = this.element.firstElementChild;
     if (!details.open) return;
     details.querySelector("pre")?.remove();
-    const text = document.createElement("pre");
-    text.textContent = written(this.#request);
-    details.append(text);
+    const pre = document.createElement("pre");
+    pre.textContent = written(this.#request);
+    details.append(pre);
   }
+}
+
+function outcome({ status, stopped }) {
+  if (status === null) return ["…", "open"];
+  if (stopped) return ["cut", "open"];
+  if (status === 0) return ["none", "bad"];
+  return [String(status), status < 300 ? "good" : "bad"];
+}
+
+/** Without the host, the bucket and most of the upload's id. */
+function shortPath({ url }) {
+  const path = new URL(url).pathname;
+  return path.slice(path.indexOf("/uploads/")).replace(/\/([0-9a-f]{4})[0-9a-f-]{32}/, "/$1…");
 }
 
 function part(name) {
@@ -130,12 +144,12 @@ function purpose(request) {
 }
 
 /** As it goes over the wire. */
-function written({ method, url, headers, body, bytes: sent, status, answer }) {
+function written({ method, url, headers, body, bytes: sent, status, stopped, answer }) {
   const lines = [`${method} ${url}`];
   for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
   if (body) lines.push("", JSON.stringify(body, null, 2));
   if (sent !== null) lines.push("", `(${count(sent)} bytes of the file)`);
-  if (status !== null) lines.push("", status ? `→ ${status}` : "→ no answer");
+  if (status !== null) lines.push("", status ? `→ ${status}` : stopped ? "→ broken off here" : "→ no answer");
   if (answer) lines.push(typeof answer === "string" ? answer : JSON.stringify(answer, null, 2));
   return lines.join("\n");
 }

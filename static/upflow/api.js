@@ -115,7 +115,7 @@ export class Api {
       return read(response, text, seen);
     } catch (error) {
       if (error instanceof UpFlowError) throw error;
-      seen?.(0);
+      seen?.(0, null, signal?.aborted);
       if (signal?.aborted) throw signal.reason;
       throw new UpFlowError(
         "server_unreachable",

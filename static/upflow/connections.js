@@ -19,8 +19,10 @@ const MEASURE_AT_MOST_MS = 4_000;
 /** One more connection must bring this much, one less may cost this much. */
 const WORTH = 1.08;
 const CHEAP = 0.94;
-/** Once neither helps, so many measurements go by before it looks again. */
+/** Once neither helps, so many measurements go by before it looks again, */
 const REST = 8;
+/** unless the line has become so much faster or slower. */
+const OTHER_LINE = 1.5;
 /** Chunks that fail together are one failure. */
 const HALVE_AGAIN_MS = 1_000;
 
@@ -125,11 +127,17 @@ export class Connections {
 
   #decide(rate) {
     if (!this.#trying) {
+      const change = rate / this.#rate;
       this.#rate = rate;
+      if (change > OTHER_LINE || change < 1 / OTHER_LINE) {
+        this.#rest = 0;
+        this.#direction = change > 1 ? 1 : -1;
+      }
       if (this.#rest > 0) this.#rest--;
       else this.#look();
     } else if (rate >= this.#rate * (this.#direction > 0 ? WORTH : CHEAP)) {
-      this.#rate = rate;
+      // Several steps down together may cost no more than one.
+      this.#rate = Math.max(this.#rate, rate);
       this.#misses = 0;
       this.#look();
     } else {

@@ -32,7 +32,7 @@ export function put(presigned, body, { signal, onSent, trace }) {
       const { status } = request;
       const text = status >= 300 ? request.responseText : "";
       const code = element(text, "Code");
-      seen(status, code || null);
+      seen(status, code || null, aborted);
       resolve({ status, code, message: element(text, "Message"), aborted });
     };
     request.onload = () => answer(false);

@@ -16,6 +16,7 @@ const SHOWN = 3;
  * @property {?object} body what was sent, if it was JSON: long lists are cut
  * @property {?number} bytes what was sent, if it was a chunk
  * @property {?number} status `null` as long as there is no answer, 0 if none came
+ * @property {boolean} stopped there is no answer because it was broken off here: for a pause, or at the end
  * @property {?object|string} answer the JSON that came; of S3 its error code
  * @property {number} startedAt milliseconds, as of `Date.now()`
  * @property {?number} milliseconds that it took
@@ -32,7 +33,7 @@ export class Trace {
 
   /**
    * @param {{to: string, method: string, url: string|URL, headers: object, body: ?object, bytes: ?number}} request
-   * @returns {(status: number, answer: ?object|string) => void} to be called with how it ended
+   * @returns {(status: number, answer: ?object|string, stopped: boolean) => void} to be called at its end
    */
   begin({ to, method, url, headers, body = null, bytes = null }) {
     if (!this.#watch) return () => {};
@@ -46,13 +47,15 @@ export class Trace {
       body: masked(body),
       bytes,
       status: null,
+      stopped: false,
       answer: null,
       startedAt: Date.now(),
       milliseconds: null,
     };
     this.#watch(request);
-    return (status, answer = null) => {
-      Object.assign(request, { status, answer: masked(answer), milliseconds: performance.now() - began });
+    return (status, answer = null, stopped = false) => {
+      const milliseconds = performance.now() - began;
+      Object.assign(request, { status, stopped, answer: masked(answer), milliseconds });
       this.#watch(request);
     };
   }

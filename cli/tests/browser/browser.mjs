@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { Line, OWN } from "./line.mjs";
 import { chromium } from "./packages.mjs";
 
-const FLAGS = [
+export const FLAGS = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",
@@ -66,7 +66,7 @@ export class Browser {
 
   #watch(page) {
     page.on("request", (request) => this.#asked.add(new URL(request.url()).host));
-    page.on("pageerror", (error) => this.faults.push(`error in the page: ${error.stack}`));
+    page.on("pageerror", (error) => this.faults.push(`error in the page: ${error} ${error.stack}`));
     page.on("console", (message) => {
       if (/CSP violation|Content Security Policy/i.test(message.text())) this.faults.push(message.text());
     });

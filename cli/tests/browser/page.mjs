@@ -73,11 +73,12 @@ export class Card {
   }
 
   /** Waits until at least so many chunks are in a state. */
-  async atLeast(number, state) {
+  async atLeast(number, state, timeout) {
     const handle = await this.element.locator(`.n-${state}`).elementHandle();
     await this.page.waitForFunction(
       ([element, least]) => Number(element.textContent.replaceAll(",", "")) >= least,
       [handle, number],
+      { timeout },
     );
   }
 

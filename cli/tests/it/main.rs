@@ -37,8 +37,8 @@ fn main() {
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
     // Last, and together: a browser takes the time of other tests.
-    trials.extend(browser::SUITE.trials(Backend::Embedded));
-    trials.extend(browser::SUITE.trials(Backend::Production));
+    trials.extend(browser::trials(Backend::Embedded));
+    trials.extend(browser::trials(Backend::Production));
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {
         for suite in [flow::SUITE, storage::SUITE] {

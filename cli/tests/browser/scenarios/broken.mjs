@@ -65,8 +65,8 @@ export async function urls_that_have_died_are_replaced({ stack, browser }) {
 /** Runs on a server whose URLs live for two seconds. */
 export async function urls_that_really_expire_on_the_way_are_replaced({ stack, browser }) {
   const demo = await Demo.open(browser, stack.page);
-  await demo.settings({ chunkSize: "256 KiB" });
-  const path = file("late.bin", 4 * MIB);
+  await demo.settings({ chunkSize: "1 MiB" });
+  const path = file("late.bin", 6 * MIB);
   let held = 0;
   browser.line.delay = ({ method, host }) => (method === "PUT" && host === stack.s3 && held++ < 3 ? 4_000 : 0);
   await demo.choose(path);
