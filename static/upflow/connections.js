@@ -13,12 +13,12 @@ const FEWEST = 2;
 
 /** A measurement lasts this long, and so many chunks for each connection, */
 const MEASURE_MS = 1_000;
-const MEASURE_CHUNKS = 2;
+const MEASURE_CHUNKS = 4;
 /** but not longer than this: chunks may be large and the line slow. */
-const MEASURE_AT_MOST_MS = 4_000;
+const MEASURE_AT_MOST_MS = 8_000;
 /** One more connection must bring this much, one less may cost this much. */
 const WORTH = 1.08;
-const CHEAP = 0.94;
+const CHEAP = 0.92;
 /** Once neither helps, so many measurements go by before it looks again, */
 const REST = 8;
 /** unless the line has become so much faster or slower. */

@@ -35,6 +35,7 @@ macro_rules! scenarios {
 
         const SUITE: Suite = suite! { "browser":
             every_scenario_is_a_test,
+            the_search_for_the_best_number_of_connections_ends_where_it_should,
             urls_that_really_expire_on_the_way_are_replaced,
             a_server_restarted_in_the_middle_loses_nothing,
             $($name,)*
@@ -90,6 +91,13 @@ async fn every_scenario_is_a_test(stack: Stack) {
     scenarios.sort_unstable();
     tests.sort_unstable();
     assert_eq!(scenarios, tests, "{}", listed.err);
+}
+
+/// Without a browser: pure logic, on a simulated clock.
+async fn the_search_for_the_best_number_of_connections_ends_where_it_should(stack: Stack) {
+    let script = browser_tests().join("connections.mjs");
+    let ended = programs::run(Command::new("node").arg(script).current_dir(stack.dir())).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
 
 async fn urls_that_really_expire_on_the_way_are_replaced(stack: Stack) {
@@ -193,11 +201,14 @@ async fn nothing_under(stack: &Stack, prefix: &str) {
     .await;
 }
 
+fn browser_tests() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
+}
+
 /// `node run.mjs`, with what it needs to find its packages and the browser.
 fn node(folder: &Path) -> Command {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser/run.mjs");
     let mut command = Command::new("node");
-    command.arg(script).env("TEST_FOLDER", folder).kill_on_drop(true);
+    command.arg(browser_tests().join("run.mjs")).env("TEST_FOLDER", folder).kill_on_drop(true);
     command
 }
 
