@@ -26,24 +26,34 @@ const RESTARTED: &str = "a_server_restarted_in_the_middle_loses_nothing";
 
 /// Tests that are the scenario of the same name.
 macro_rules! scenarios {
-    ($($name:ident,)*) => {
-        $(async fn $name(stack: Stack) {
-            scenario(&stack, stringify!($name), &mut Server::Stack(&stack)).await;
+    (on both sets: $($both:ident,)* on the embedded set: $($page:ident,)*) => {
+        $(async fn $both(stack: Stack) {
+            scenario(&stack, stringify!($both), &mut Server::Stack(&stack)).await;
+        })*
+        $(async fn $page(stack: Stack) {
+            scenario(&stack, stringify!($page), &mut Server::Stack(&stack)).await;
         })*
 
-        const SCENARIOS: &[&str] = &[EXPIRING, RESTARTED, $(stringify!($name)),*];
+        const SCENARIOS: &[&str] =
+            &[EXPIRING, RESTARTED, $(stringify!($both),)* $(stringify!($page),)*];
 
-        const SUITE: Suite = suite! { "browser":
-            every_scenario_is_a_test,
-            the_search_for_the_best_number_of_connections_ends_where_it_should,
+        const BOTH: Suite = suite! { "browser":
             urls_that_really_expire_on_the_way_are_replaced,
             a_server_restarted_in_the_middle_loses_nothing,
-            $($name,)*
+            $($both,)*
+        };
+
+        /// What is the page's alone, wherever the bytes go.
+        const PAGE: Suite = suite! { "browser":
+            every_scenario_is_a_test,
+            the_search_for_the_best_number_of_connections_ends_where_it_should,
+            $($page,)*
         };
     };
 }
 
 scenarios! {
+    on both sets:
     files_of_no_byte_and_of_one_arrive,
     a_file_of_200_mib_arrives_in_chunks_of_8_mib,
     a_file_of_10_mib_arrives_in_chunks_of_64_kib,
@@ -54,22 +64,24 @@ scenarios! {
     the_tab_closed_and_another_opened_it_goes_on,
     the_browser_closed_and_opened_again_it_goes_on_by_itself,
     the_browser_crashed_it_goes_on_with_the_same_file,
-    paused_before_a_refresh_it_waits_to_be_told,
-    while_one_tab_sends_another_leaves_the_upload_alone,
     a_file_that_changed_is_refused,
-    a_file_that_changed_is_refused_when_it_would_go_on_by_itself,
     a_line_that_was_cut_costs_nothing_but_time,
     offline_it_waits_and_goes_on_when_the_connection_is_back,
     a_storage_that_says_503_is_outlasted,
     urls_that_have_died_are_replaced,
     paused_not_a_byte_moves,
     cancelled_it_leaves_nothing_in_the_bucket,
-    an_upload_of_an_earlier_visit_is_cancelled_too,
     memory_does_not_grow_with_the_file,
-    the_number_of_connections_follows_the_line,
     the_policy_refuses_foreign_scripts_and_hosts,
-    the_panel_shows_the_flow_and_no_secret,
     axe_finds_no_violation_in_any_state,
+
+    on the embedded set:
+    paused_before_a_refresh_it_waits_to_be_told,
+    while_one_tab_sends_another_leaves_the_upload_alone,
+    a_file_that_changed_is_refused_when_it_would_go_on_by_itself,
+    an_upload_of_an_earlier_visit_is_cancelled_too,
+    the_number_of_connections_follows_the_line,
+    the_panel_shows_the_flow_and_no_secret,
     everything_can_be_done_with_the_keyboard,
 }
 
@@ -77,11 +89,14 @@ scenarios! {
 pub fn trials(backend: Backend) -> Vec<Trial> {
     let set = |name| std::env::var_os(name).is_some();
     let there = set("TEST_CHROMIUM") && set("TEST_BROWSER_PACKAGES");
-    let trials = SUITE.trials(backend).into_iter();
-    if there || set("TEST_REQUIRE_SERVICES") {
-        return trials.collect();
+    let mut trials = BOTH.trials(backend);
+    if backend == Backend::Embedded {
+        trials.extend(PAGE.trials(backend));
     }
-    trials.map(|trial| trial.with_ignored_flag(true)).collect()
+    if there || set("TEST_REQUIRE_SERVICES") {
+        return trials;
+    }
+    trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
 }
 
 async fn every_scenario_is_a_test(stack: Stack) {
