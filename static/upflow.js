@@ -65,7 +65,7 @@ export class UpFlow {
    *
    * @param {File|Blob} file
    * @param {object} [options]
-   * @param {(progress: import("./upflow/upload.js").Progress) => void} [options.onProgress] at most ten
+   * @param {(progress: import("./upflow/upload.js").Progress) => void} [options.onProgress] at most four
    *   times a second, and at every change of phase
    * @param {AbortSignal} [options.signal] stops sending; the upload stays and can be resumed
    * @param {number} [options.parallel] chunks at once; by default the client finds what the line gives

@@ -89,7 +89,7 @@ async function whole() {
   return times;
 }
 
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const speed = (seconds) => `${seconds.toFixed(2)} s (${Math.round(SIZE / MIB / seconds)} MiB/s)`;
 
 // Once for the caches.

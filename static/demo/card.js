@@ -94,6 +94,7 @@ export class Card {
   /** @param {?string} status the upload's own, in the server's word; `null` before it has one */
   lifecycle(status) {
     const list = this.#find(".lifecycle");
+    if (list.dataset.status === (status ?? "")) return;
     const [step, end] = LIFECYCLE[status] ?? [0, ""];
     list.dataset.end = end;
     [...list.children].forEach((item, i) => {

@@ -31,6 +31,7 @@ function listed(list = []) {
 export class Requests {
   #list;
   #empty;
+  #panel;
   #rows = new Map();
   #changed = new Set();
   #frame = 0;
@@ -42,15 +43,27 @@ export class Requests {
   constructor(list, empty) {
     this.#list = list;
     this.#empty = empty;
+    this.#panel = list.closest("details");
+    this.#panel.addEventListener("toggle", () => this.#later());
   }
 
   /** @param {import("../upflow/trace.js").RequestSeen} request */
   show(request) {
     this.#changed.add(request);
+    // Only what stays: the oldest go first.
+    for (const old of this.#changed) {
+      if (this.#changed.size <= KEPT) break;
+      this.#changed.delete(old);
+    }
+    this.#later();
+  }
+
+  /** Nothing is drawn that nobody sees. */
+  #later() {
+    if (!this.#panel.open) return;
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      // Of a burst only what stays is drawn.
-      for (const changed of [...this.#changed].slice(-KEPT)) this.#draw(changed);
+      for (const changed of this.#changed) this.#draw(changed);
       this.#changed.clear();
       this.#trim();
     });

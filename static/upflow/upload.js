@@ -14,7 +14,7 @@ const MAX_ROUNDS = 5;
 const POLL_SECONDS = 5;
 const POLL_PAUSE_MS = 1_000;
 /** Progress is told at most this often, */
-const TELL_MS = 100;
+const TELL_MS = 250;
 /** and this often when nothing changes: the rate does. */
 const TICK_MS = 1_000;
 

@@ -26,7 +26,7 @@ const RESTARTED: &str = "a_server_restarted_in_the_middle_loses_nothing";
 
 /// Tests that are the scenario of the same name.
 macro_rules! scenarios {
-    (on both sets: $($both:ident,)* on the embedded set: $($page:ident,)*) => {
+    (both sets { $($both:ident,)* } embedded set { $($page:ident,)* }) => {
         $(async fn $both(stack: Stack) {
             scenario(&stack, stringify!($both), &mut Server::Stack(&stack)).await;
         })*
@@ -53,7 +53,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    on both sets:
+    both sets {
     files_of_no_byte_and_of_one_arrive,
     a_file_of_200_mib_arrives_in_chunks_of_8_mib,
     a_file_of_10_mib_arrives_in_chunks_of_64_kib,
@@ -74,8 +74,8 @@ scenarios! {
     memory_does_not_grow_with_the_file,
     the_policy_refuses_foreign_scripts_and_hosts,
     axe_finds_no_violation_in_any_state,
-
-    on the embedded set:
+    }
+    embedded set {
     paused_before_a_refresh_it_waits_to_be_told,
     while_one_tab_sends_another_leaves_the_upload_alone,
     a_file_that_changed_is_refused_when_it_would_go_on_by_itself,
@@ -83,6 +83,7 @@ scenarios! {
     the_number_of_connections_follows_the_line,
     the_panel_shows_the_flow_and_no_secret,
     everything_can_be_done_with_the_keyboard,
+    }
 }
 
 /// Ignored where nobody says where the browser is; with `scripts/test` never.
