@@ -292,7 +292,7 @@ function describe({ index, presigned }, status, code, message) {
         "the bucket may lack a CORS rule for this page.",
     );
   }
-  const said = [status, code, message].filter(Boolean).join(" ");
+  const said = [status, code, message.replace(/\.$/, "")].filter(Boolean).join(" ");
   if (isExpired(code, message)) {
     const detail = `The URL for chunk ${index} had expired (${said}). If this lasts, compare the clocks of the server and of ${host}.`;
     return new UpFlowError("urls_expired", detail, { status });
