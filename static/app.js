@@ -2,8 +2,10 @@
 
 import { UpFlow } from "./upflow.js";
 import { announce } from "./demo/card.js";
+import { canPick, dropped, pick } from "./demo/handles.js";
 import { Item } from "./demo/item.js";
-import { remembered, runningElsewhere } from "./demo/remembered.js";
+import { recall, remembered, whenFree } from "./demo/remembered.js";
+import { Requests } from "./demo/requests.js";
 
 /** Files that are sent at once; the others wait. */
 const AT_ONCE = 3;
@@ -13,21 +15,24 @@ const items = new Set();
 const queue = [];
 let running = 0;
 
+const requests = new Requests(byId("requests"), byId("no-requests"));
+
 // The API is where this page comes from, below whatever path a proxy puts before it.
 const server = new URL("..", location.href).href;
-let client = new UpFlow({ server });
+const connect = (token) => new UpFlow({ server, token, onRequest: (request) => requests.show(request) });
+let client = connect();
 
 byId("settings").addEventListener("submit", (event) => event.preventDefault());
 byId("token").addEventListener("change", (event) => {
-  client = new UpFlow({ server, token: event.target.value.trim() || undefined });
+  client = connect(event.target.value.trim() || undefined);
 });
 
 const page = {
   client: () => client,
 
   settings() {
-    const parallel = Math.min(6, Math.max(1, Math.round(Number(byId("parallel").value)) || 4));
-    return { parallel, chunkSize: Number(byId("chunk-size").value) || undefined };
+    const number = (id) => Number(byId(id).value) || undefined;
+    return { parallel: number("parallel"), chunkSize: number("chunk-size") };
   },
 
   enqueue(item) {
@@ -72,15 +77,16 @@ function next() {
   }
 }
 
-async function add(files) {
+/** @param {Array<{file: File, handle: ?FileSystemFileHandle}>} picked */
+async function add(picked) {
   message("");
   const settings = page.settings();
-  for (const file of files) {
+  for (const { file, handle } of picked) {
     const alike = [...items].filter((item) => !item.ended && item.resembles(file));
     const unfinished = alike.find((item) => item.waitsForFile);
     if (unfinished) {
       // Sampled: of the same name, size and date, and yet another file is possible.
-      if (!(await unfinished.goOn(file, settings))) continue;
+      if (!(await unfinished.goOn({ file, handle }, settings))) continue;
     } else if (alike[0]?.stopped) {
       alike[0].retry();
       continue;
@@ -88,7 +94,7 @@ async function add(files) {
       message(`${file.name} is on its way already.`);
       continue;
     }
-    await Item.of(page, file, settings);
+    Item.of(page, { file, handle }, settings);
   }
 }
 
@@ -107,7 +113,18 @@ byId("files").addEventListener("change", (event) => {
   const files = [...event.target.files];
   // The same file can be chosen again at once.
   event.target.value = "";
-  add(files);
+  add(files.map((file) => ({ file, handle: null })));
+});
+
+// Files that come with a handle go on by themselves after a reload.
+let plainDialog = !canPick;
+byId("files").addEventListener("click", async (event) => {
+  if (plainDialog) return;
+  event.preventDefault();
+  const picked = await pick({ multiple: true });
+  if (picked) return add(picked);
+  plainDialog = true;
+  event.target.click();
 });
 
 const drop = byId("drop");
@@ -123,23 +140,25 @@ document.addEventListener("dragover", (event) => {
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) drop.classList.remove("over");
 });
-document.addEventListener("drop", (event) => {
+document.addEventListener("drop", async (event) => {
   drop.classList.remove("over");
   if (!carriesFiles(event)) return;
   event.preventDefault();
-  const entries = [...event.dataTransfer.items].filter((item) => item.kind === "file");
-  const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory;
-  const folders = entries.filter(isFolder).length;
-  add(entries.filter((item) => !isFolder(item)).map((item) => item.getAsFile())).then(() => {
-    if (folders > 0) message("Folders cannot be sent; drop the files that are in them.");
-  });
+  const { picked, folders } = await dropped(event.dataTransfer);
+  await add(picked);
+  if (folders > 0) message("Folders cannot be sent; drop the files that are in them.");
 });
 
-async function offerUnfinished() {
-  const elsewhere = await runningElsewhere();
-  for (const entry of remembered()) {
-    if (!elsewhere.has(entry.uploadId)) items.add(Item.ofEarlier(page, entry));
-  }
+// What the server knows goes on after a reload; what still waits for its turn would be forgotten.
+addEventListener("beforeunload", (event) => {
+  if ([...items].some((item) => item.unknown)) event.preventDefault();
+});
+
+async function offer(uploadId) {
+  // Another tab may be sending it: then it is offered once that tab is done or gone.
+  await whenFree(uploadId);
+  const entry = await recall(uploadId);
+  if (entry) Item.ofEarlier(page, entry);
 }
 
-offerUnfinished();
+remembered().then((entries) => entries.forEach(({ uploadId }) => offer(uploadId)));

@@ -29,6 +29,7 @@
 import { Api } from "./upflow/api.js";
 import { Checksums } from "./upflow/checksums.js";
 import { Connections } from "./upflow/connections.js";
+import { Trace } from "./upflow/trace.js";
 import { Upload } from "./upflow/upload.js";
 
 export { ChunkState } from "./upflow/chunks.js";
@@ -44,14 +45,17 @@ export class UpFlow {
    * @param {object} options
    * @param {string} options.server the address of the API, with its path if it has one
    * @param {string} [options.token] an API key, or the token of one upload
-   * @param {number} [options.connections] PUTs at once over all uploads; browsers open six to a host
+   * @param {number} [options.connections] the most PUTs at once over all uploads; browsers open six to a host
+   * @param {(request: import("./upflow/trace.js").RequestSeen) => void} [options.onRequest] sees every
+   *   request when it begins and when it has ended, without tokens and signatures
    */
-  constructor({ server, token, connections = 6 }) {
+  constructor({ server, token, connections = 6, onRequest }) {
+    const trace = new Trace(onRequest);
     this.#context = {
-      api: new Api(server, token),
+      api: new Api(server, token, { trace }),
       checksums: new Checksums(),
       connections: new Connections(connections),
-      parallel: 4,
+      trace,
     };
   }
 
@@ -61,10 +65,10 @@ export class UpFlow {
    *
    * @param {File|Blob} file
    * @param {object} [options]
-   * @param {(progress: import("./upflow/upload.js").Progress) => void} [options.onProgress] at most ten
+   * @param {(progress: import("./upflow/upload.js").Progress) => void} [options.onProgress] at most four
    *   times a second, and at every change of phase
    * @param {AbortSignal} [options.signal] stops sending; the upload stays and can be resumed
-   * @param {number} [options.parallel] chunks at once, 4 by default
+   * @param {number} [options.parallel] chunks at once; by default the client finds what the line gives
    * @param {number} [options.chunkSize] bytes; the server chooses by default
    * @param {string} [options.filename] the file's own by default
    * @param {string} [options.contentType] the file's own by default

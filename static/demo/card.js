@@ -3,6 +3,17 @@
 import { ChunkMap } from "./chunk-map.js";
 import { bytes, count } from "./format.js";
 
+/** Status to step, and the end that it is if not the good one. */
+const LIFECYCLE = {
+  initialized: [0, ""],
+  uploading: [1, ""],
+  pending_assembly: [2, ""],
+  completed: [3, ""],
+  failed: [3, "Failed"],
+  aborted: [3, "Cancelled"],
+  expired: [3, "Expired"],
+};
+
 const template = document.getElementById("card");
 const live = document.getElementById("live");
 let cards = 0;
@@ -20,6 +31,8 @@ export class Card {
   #actions = new Map();
   #bar;
   #fill;
+  /** Instead of the browser's plain dialog: answers whether it has shown one. */
+  onChoose = null;
 
   /**
    * @param {string} name of the file
@@ -42,6 +55,7 @@ export class Card {
       control.setAttribute("aria-label", `${element.textContent.trim()}: ${name}`);
       this.#actions.set(action, element);
       if (action === "choose") {
+        control.addEventListener("click", (event) => this.#choose(event, control));
         control.addEventListener("change", () => {
           if (control.files[0]) on.choose(control.files[0]);
           control.value = "";
@@ -50,6 +64,14 @@ export class Card {
         element.addEventListener("click", (event) => on[action]?.(event));
       }
     }
+  }
+
+  async #choose(event, control) {
+    if (!this.onChoose) return;
+    event.preventDefault();
+    if (await this.onChoose()) return;
+    this.onChoose = null;
+    control.click();
   }
 
   /** Shows these actions and no others; where the focused one goes, the focus goes to one that stays. */
@@ -64,8 +86,25 @@ export class Card {
     (shown?.querySelector("input") ?? shown)?.focus();
   }
 
-  status(text) {
-    this.#text(".status", text);
+  /** @param {boolean} troubled something is being tried again */
+  status(text, troubled = false) {
+    this.#text(".status", text).classList.toggle("troubled", troubled);
+  }
+
+  /** @param {?string} status the upload's own, in the server's word; `null` before it has one */
+  lifecycle(status) {
+    const list = this.#find(".lifecycle");
+    if (list.dataset.status === (status ?? "")) return;
+    const [step, end] = LIFECYCLE[status] ?? [0, ""];
+    list.dataset.end = end;
+    [...list.children].forEach((item, i) => {
+      item.className = i < step ? "past" : i === step ? "now" : "";
+      if (i === step) item.setAttribute("aria-current", "step");
+      else item.removeAttribute("aria-current");
+    });
+    const last = list.lastElementChild;
+    last.textContent = end || "Completed";
+    list.dataset.status = status ?? "";
   }
 
   /** @param {"running"|"paused"|"busy"|"off"|"done"|"gone"} look */

@@ -7,7 +7,9 @@ const MIDDLE = 9;
 const SMALLEST = 5;
 const MAX_HEIGHT = 132;
 
-const NAMES = Object.keys(ChunkState);
+/** From the left of a square: the furthest along first. `rest` is what is still to come of a chunk under way. */
+const COLOURS = ["confirmed", "sent", "sending", "rest", "waiting"];
+const COLOUR_OF = { [ChunkState.confirmed]: 0, [ChunkState.sent]: 1, [ChunkState.waiting]: 4 };
 
 export class ChunkMap {
   #canvas;
@@ -54,7 +56,7 @@ export class ChunkMap {
     if (perSquare !== this.#perSquare) this.onScale((this.#perSquare = perSquare));
 
     const style = getComputedStyle(canvas);
-    const colours = NAMES.map((name) => style.getPropertyValue(`--chunk-${name}`));
+    const colours = COLOURS.map((name) => style.getPropertyValue(`--chunk-${name}`));
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
@@ -62,26 +64,33 @@ export class ChunkMap {
     for (let square = 0; square < squares; square++) {
       const x = (square % columns) * pitch;
       const y = Math.floor(square / columns) * pitch;
-      const bar = (from, to, state) => {
-        context.fillStyle = colours[state];
-        context.fillRect(x + side * from, y, side * (to - from), side);
-      };
       const first = square * perSquare;
       const last = Math.min(first + perSquare, states.length);
-      // Filled from the left, the furthest along first.
-      const counts = [0, 0, 0, 0];
-      for (let i = first; i < last; i++) {
-        const out = states[i] === ChunkState.sending ? this.#chunks.fraction(i) : 1;
-        counts[states[i]] += out;
-        counts[ChunkState.waiting] += 1 - out;
-      }
       let at = 0;
-      for (let state = counts.length - 1; state >= 0; state--) {
-        const to = at + counts[state] / (last - first);
-        if (to > at) bar(at, to, state);
-        at = to;
+      for (const [colour, share] of this.#shares(first, last).entries()) {
+        if (share === 0) continue;
+        context.fillStyle = colours[colour];
+        context.fillRect(x + side * at, y, side * share, side);
+        at += share;
       }
     }
+  }
+
+  /** How much of a square has each colour; 1 in all. */
+  #shares(first, last) {
+    const { states } = this.#chunks;
+    const each = 1 / (last - first);
+    const shares = [0, 0, 0, 0, 0];
+    for (let i = first; i < last; i++) {
+      if (states[i] === ChunkState.sending) {
+        const out = this.#chunks.fraction(i);
+        shares[2] += out * each;
+        shares[3] += (1 - out) * each;
+      } else {
+        shares[COLOUR_OF[states[i]]] += each;
+      }
+    }
+    return shares;
   }
 }
 

@@ -9,7 +9,7 @@ export function count(n) {
 
 export function bytes(n) {
   if (n === 1) return "1 byte";
-  if (n < 1024) return `${n} bytes`;
+  if (n < 1024) return `${count(n)} bytes`;
   let unit = -1;
   do {
     n /= 1024;
@@ -87,8 +87,25 @@ export function integrity(upload, verified) {
   return levels[upload.integrity?.level] ?? "The server says nothing about checksums.";
 }
 
+/** The status that an error with this code tells of, or `null`. */
+export function statusOf(code) {
+  return { upload_aborted: "aborted", upload_expired: "expired" }[code] ?? null;
+}
+
+/** @returns {Array<[string, string]>} what else there is to know of a finished upload */
+export function facts({ final_s3_key, upload_id, total_chunks, chunk_size, integrity }) {
+  const facts = [
+    ["Key in the bucket", final_s3_key],
+    ["Upload", upload_id],
+    ["Chunks", total_chunks ? `${count(total_chunks)} of ${bytes(chunk_size)}` : "none"],
+    ["Checked by the server", integrityLevel(integrity?.level)],
+  ];
+  if (integrity?.value) facts.push([integrity.algorithm.toUpperCase(), integrity.value]);
+  return facts;
+}
+
 /** How the server came to its own verdict. */
-export function integrityLevel(level) {
+function integrityLevel(level) {
   const levels = {
     storage_verified: "storage_verified: S3 refuses other bytes, chunk by chunk and for the whole file",
     client_checksums: "client_checksums: the server compared all checksums; S3 did not enforce them",

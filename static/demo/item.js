@@ -1,20 +1,27 @@
-// One file on the page: waits for its turn, runs, is paused, ends; or waits to be chosen again.
+// One file on the page: waits for its turn, runs, is paused, ends; or is of an earlier session.
 
-import { ChunkState, Chunks } from "../upflow/chunks.js";
+import { ChunkState } from "../upflow.js";
 import { Card, announce } from "./card.js";
+import { look } from "./earlier.js";
 import * as format from "./format.js";
-import { forget, hold, release, remember, runningElsewhere } from "./remembered.js";
+import { canPick, isReadable, mayRead, pick } from "./handles.js";
+import { refusal } from "./recognise.js";
+import { forget, hold, release, remember } from "./remembered.js";
 
-/** Codes after which the same upload cannot go on. */
-const OVER = new Set(["upload_aborted", "upload_expired", "upload_not_found", "checksum_mismatch", "file_changed"]);
-const WATCH_PAUSE_MS = 2_000;
+/** Codes after which the same upload cannot go on, */
+const OVER = new Set(["checksum_mismatch", "file_changed"]);
+/** and after which there is none any more. */
+const GONE = new Set(["upload_aborted", "upload_expired", "upload_not_found"]);
 /** A link is renewed this long before it ends. */
 const LINK_REST_MS = 30_000;
+
+const ELSEWHERE = "Another tab of this browser is sending this file.";
 
 export class Item {
   #page;
   #upload = null;
   #entry = null;
+  #handle = null;
   #settings = {};
   #phase = "";
   #gone = false;
@@ -22,7 +29,7 @@ export class Item {
   #sample;
 
   /**
-   * @param {object} page `client()`, `enqueue(item)`, `leave(item)`, `place(item, section)`
+   * @param {object} page `client()`, `settings()`, `enqueue(item)`, `leave(item)`, `place(item, section)`
    * @param {{name: string, size: number}} file
    */
   constructor(page, { name, size }) {
@@ -30,21 +37,24 @@ export class Item {
     this.name = name;
     this.size = size;
     this.card = new Card(name, size, {
-      pause: () => this.#upload?.pause(),
-      resume: () => this.#upload?.resume(),
+      pause: () => this.#pause(true),
+      resume: () => this.#pause(false),
       cancel: () => this.#cancel(),
       remove: () => this.#remove(),
       retry: () => this.retry(),
-      choose: (file) => this.#choose(file),
+      proceed: () => this.#proceed(),
+      choose: (file) => this.#chosen({ file }),
       download: (event) => this.#download(event),
     });
+    if (canPick) this.card.onChoose = () => this.#choose();
   }
 
-  /** A file to be sent anew, or with `entry` to be gone on with. */
-  static async of(page, file, settings) {
+  /** A file to be sent anew. */
+  static of(page, { file, handle }, settings) {
     const item = new Item(page, file);
     item.#settings = settings;
-    await item.#queue(file);
+    item.#handle = handle ?? null;
+    item.#queue(file);
     return item;
   }
 
@@ -71,16 +81,29 @@ export class Item {
     return this.#phase === "completed" || this.#phase === "cancelled" || this.#phase === "over";
   }
 
+  get stopped() {
+    return this.#phase === "failed";
+  }
+
+  /** Whether closing the page now would lose it: the server knows nothing of it yet. */
+  get unknown() {
+    return this.#phase === "queued" && this.#entry === null;
+  }
+
   /** Goes on with the file, if it is the one. Answers why not, or `null`. */
-  async goOn(file, settings) {
-    const refusal = await this.#refusal(file);
-    if (refusal) return refusal;
+  async goOn({ file, handle }, settings) {
+    const why = await refusal(this.#entry, file, this.#page.client());
+    if (why) return why;
+    if (this.file) return null;
+    if (!(await hold(this.#entry.uploadId))) return ELSEWHERE;
+    // The plan is the server's: chunks stay as they were cut.
     this.#settings = { ...settings, chunkSize: undefined };
-    await this.#queue(file);
+    if (handle) this.#keep({ handle });
+    this.#queue(file);
     return null;
   }
 
-  async #queue(file) {
+  #queue(file) {
     this.file = file;
     this.#phase = "queued";
     this.card.error("");
@@ -97,7 +120,6 @@ export class Item {
     const client = this.#page.client();
     const { file } = this;
     announce(`${this.name}: ${this.#entry ? "going on" : "starting"}`);
-    if (this.#entry) hold(this.#entry.uploadId);
     try {
       this.card.status("Preparing");
       this.#sample ??= this.#entry?.sample ?? (await client.sample(file));
@@ -118,48 +140,55 @@ export class Item {
   }
 
   #show(progress) {
-    const { phase, paused, uploadId, chunks, sentBytes, totalBytes } = progress;
+    const { phase, paused, uploadId, chunks, sentBytes, totalBytes, status } = progress;
     if (uploadId && !this.#entry && phase !== "completed") this.#remember(uploadId);
     if (phase === "completed" || phase === "failed") return;
-    this.card.status(format.status(progress));
     const resting = paused && (phase === "starting" || phase === "sending");
-    const look = resting ? "paused" : phase === "sending" ? "running" : phase.startsWith("cancel") ? "off" : "busy";
+    const cancelling = phase.startsWith("cancel");
+    const look = resting ? "paused" : phase === "sending" ? "running" : cancelling ? "off" : "busy";
     const percent = phase === "starting" || phase === "sending" ? format.percent(sentBytes, totalBytes) : 100;
-    this.card.progress(phase.startsWith("cancel") ? 0 : percent, look, format.numbers(progress));
+    this.card.lifecycle(status);
+    this.card.status(format.status(progress), !resting && progress.trouble !== null);
+    this.card.progress(cancelling ? 0 : percent, look, format.numbers(progress));
     this.card.chunks(chunks);
     const shown = resting ? "paused" : phase;
     if (shown === this.#phase) return;
     this.#phase = shown;
     const actions = { starting: ["pause", "cancel"], sending: ["pause", "cancel"], paused: ["resume", "cancel"] };
-    this.card.actions(...(actions[shown] ?? (shown.startsWith("cancel") ? [] : ["cancel"])));
+    this.card.actions(...(actions[shown] ?? (cancelling ? [] : ["cancel"])));
     announce(`${this.name}: ${format.status(progress)}`);
   }
 
   #remember(uploadId) {
     const { name, size, lastModified } = this.file;
     const { uploadToken } = this.#upload;
-    this.#entry = { uploadId, uploadToken, name, size, lastModified, sample: this.#sample, since: Date.now() };
-    remember(this.#entry);
+    const handle = this.#handle;
+    this.#keep({ uploadId, uploadToken, name, size, lastModified, sample: this.#sample, since: Date.now(), handle });
     hold(uploadId);
+  }
+
+  #pause(paused) {
+    if (paused) this.#upload?.pause();
+    else this.#upload?.resume();
+    if (this.#entry) this.#keep({ paused });
+  }
+
+  #keep(changed) {
+    this.#entry = { ...this.#entry, ...changed };
+    remember(this.#entry);
   }
 
   async #completed(upload, verified) {
     this.#phase = "completed";
     this.#entry ??= { uploadId: upload.upload_id, uploadToken: this.#upload?.uploadToken };
     if (this.file) forget(upload.upload_id);
+    this.card.lifecycle("completed");
     this.card.status("Complete");
     this.card.progress(100, "done");
     this.card.chunks(null);
     this.card.error("");
     this.card.good(format.integrity(upload, verified));
-    const facts = [
-      ["Key in the bucket", upload.final_s3_key],
-      ["Upload", upload.upload_id],
-      ["Chunks", upload.total_chunks ? `${format.count(upload.total_chunks)} of ${format.bytes(upload.chunk_size)}` : "none"],
-    ];
-    facts.push(["Checked by the server", format.integrityLevel(upload.integrity?.level)]);
-    if (upload.integrity?.value) facts.push([upload.integrity.algorithm.toUpperCase(), upload.integrity.value]);
-    this.card.facts(facts);
+    this.card.facts(format.facts(upload));
     try {
       await this.#renewLink();
       this.card.actions("download", "remove");
@@ -189,15 +218,16 @@ export class Item {
   }
 
   #failed(error) {
-    const over = OVER.has(error.code);
+    const over = OVER.has(error.code) || GONE.has(error.code);
+    const { sentBytes = 0, totalBytes = 0, chunks = null, status = null } = this.#upload?.progress ?? {};
     this.#phase = over ? "over" : "failed";
+    this.card.lifecycle(format.statusOf(error.code) ?? status);
     this.card.status("Stopped");
-    this.card.progress(this.#percent(), "off");
-    this.card.chunks(this.#upload?.progress.chunks);
-    const arrived = this.#upload?.progress.chunks?.counts[ChunkState.confirmed] > 0;
-    const keeps = arrived && !over ? " What has arrived is kept." : "";
-    this.card.error(error.detail + keeps);
-    if (error.code === "upload_aborted" || error.code === "upload_expired" || error.code === "upload_not_found") {
+    this.card.progress(format.percent(sentBytes, totalBytes), "off");
+    this.card.chunks(chunks);
+    const arrived = chunks?.counts[ChunkState.confirmed] > 0;
+    this.card.error(error.detail + (arrived && !over ? " What has arrived is kept." : ""));
+    if (GONE.has(error.code)) {
       this.#forget();
       this.card.actions("remove");
     } else if (over) {
@@ -210,18 +240,10 @@ export class Item {
     }
   }
 
-  #percent() {
-    const { sentBytes = 0, totalBytes = 0 } = this.#upload?.progress ?? {};
-    return format.percent(sentBytes, totalBytes);
-  }
-
-  get stopped() {
-    return this.#phase === "failed";
-  }
-
-  retry() {
-    if (this.file) this.#queue(this.file);
-    else this.#look();
+  async retry() {
+    if (!this.file) return this.#look();
+    if (this.#entry && !(await hold(this.#entry.uploadId))) return this.card.error(ELSEWHERE);
+    this.#queue(this.file);
   }
 
   async #cancel() {
@@ -242,6 +264,7 @@ export class Item {
     this.#phase = "cancelled";
     if (this.#entry) release(this.#entry.uploadId);
     this.#forget();
+    this.card.lifecycle("aborted");
     this.card.status(format.status({ phase: "cancelled" }));
     this.card.progress(0, "gone");
     this.card.chunks(null);
@@ -250,9 +273,9 @@ export class Item {
     announce(`${this.name}: cancelled`);
   }
 
-  async #abort() {
+  #abort() {
     const { uploadId, uploadToken } = this.#entry;
-    await this.#page.client().abort(uploadId, { token: uploadToken });
+    return this.#page.client().abort(uploadId, { token: uploadToken });
   }
 
   #remove() {
@@ -265,83 +288,63 @@ export class Item {
     if (this.#entry) forget(this.#entry.uploadId);
   }
 
-  /** What became of an upload of an earlier session. */
+  /** What became of an upload of an earlier session, and how it can go on. */
   async #look() {
     const { card } = this;
-    const { uploadId, uploadToken, since } = this.#entry;
-    card.error("");
-    card.status("Asking the server how far it is");
     card.actions();
-    const client = this.#page.client();
+    const stopped = () => this.file !== undefined || this.#gone || this.#phase === "cancelling";
+    const found = await look(this.#page.client(), this.#entry, card, stopped);
+    if (found.state === "left") return;
+    if (found.state === "completed") {
+      this.#page.place(this, "uploads");
+      return await this.#completed(found.upload, null);
+    }
+    if (found.state === "unknown") return card.actions("retry");
+    if (found.state === "over") {
+      this.#phase = "over";
+      this.#forget();
+      return card.actions("remove");
+    }
+    await this.#offer();
+  }
+
+  /** By itself where the browser has kept the file and may read it; else it takes a click or the file. */
+  async #offer() {
+    const { handle, paused } = this.#entry;
+    if (!handle) {
+      this.card.status("Choose the same file again to go on");
+      return this.card.actions("choose", "cancel");
+    }
+    const readable = await isReadable(handle);
+    if (this.file || this.#gone) return;
+    if (readable && !paused) return await this.#proceed();
+    this.card.status(readable ? "Paused" : "The browser asks for your leave to read the file once more");
+    this.card.actions("proceed", "choose", "cancel");
+  }
+
+  async #proceed() {
+    const { handle } = this.#entry;
+    if (!(await mayRead(handle))) {
+      this.card.error("The browser may not read the file. Allow it, or choose the file again.");
+      return this.card.actions("proceed", "choose", "cancel");
+    }
     try {
-      for (;;) {
-        const upload = await client.get(uploadId, { token: uploadToken });
-        if (this.file || this.#gone) return;
-        if (upload.status === "completed") {
-          this.#page.place(this, "uploads");
-          return await this.#completed(upload, null);
-        }
-        if (upload.status === "aborted" || upload.status === "expired") {
-          const word = upload.status === "aborted" ? "cancelled" : "expired";
-          this.#phase = "over";
-          this.#forget();
-          card.status(`It has ${word === "expired" ? "expired" : "been cancelled"}; what was sent is removed`);
-          card.progress(0, "gone");
-          return card.actions("remove");
-        }
-        const chunks = new Chunks({ size: this.size }, upload);
-        chunks.reset(upload.uploaded_chunks);
-        card.chunks(chunks);
-        const arrived = `${format.bytes(upload.uploaded_bytes)} of ${format.bytes(this.size)} arrived · begun ${format.moment(since)}`;
-        if (upload.status !== "pending_assembly") {
-          card.status("Choose the same file again to go on");
-          card.progress(format.percent(upload.uploaded_bytes, this.size), "paused", arrived);
-          return card.actions("choose", "cancel");
-        }
-        card.status("Everything is sent; S3 puts the file together");
-        card.progress(100, "busy", arrived);
-        card.actions("cancel");
-        await new Promise((resolve) => setTimeout(resolve, WATCH_PAUSE_MS));
-      }
-    } catch (error) {
-      if (this.file || this.#gone) return;
-      if (error.code === "upload_not_found") {
-        this.#phase = "over";
-        this.#forget();
-        card.status("The server does not know this upload any more");
-        card.progress(0, "gone");
-        return card.actions("remove");
-      }
-      card.status("Its state is not known");
-      card.error(error.detail);
-      card.actions("retry");
+      await this.#chosen({ file: await handle.getFile() });
+    } catch {
+      this.card.error("The file is not where it was: it was moved, renamed or deleted. Choose it again.");
+      this.card.actions("choose", "cancel");
     }
   }
 
-  async #choose(file) {
-    const refusal = await this.goOn(file, this.#page.settings());
-    this.card.error(refusal ?? "");
+  async #choose() {
+    const picked = await pick();
+    if (picked?.length) await this.#chosen(picked[0]);
+    return picked !== null;
   }
 
-  async #refusal(file) {
-    const { name, size, lastModified, sample } = this.#entry;
-    const instead = "Choose the original, or cancel this upload and send the file anew.";
-    if (file.name !== name) return `This is “${file.name}”; the upload is of “${name}”. ${instead}`;
-    if (file.size !== size) {
-      const [is, was] = [format.count(file.size), format.count(size)];
-      return `This file has ${is} bytes; the one that was being sent had ${was}. ${instead}`;
-    }
-    if (file.lastModified !== lastModified) {
-      const [is, was] = [format.moment(file.lastModified), format.moment(lastModified)];
-      if (is === was) return `This file was changed within the second after the one that was being sent. ${instead}`;
-      return `This file was last changed ${is}; the one that was being sent, ${was}. ${instead}`;
-    }
-    if ((await runningElsewhere()).has(this.#entry.uploadId)) return "Another tab is sending this file already.";
-    try {
-      if ((await this.#page.client().sample(file)) === sample) return null;
-    } catch (error) {
-      return error.detail;
-    }
-    return `This file has the same name, size and date, but other contents. ${instead}`;
+  async #chosen(picked) {
+    const why = await this.goOn(picked, this.#page.settings());
+    this.card.error(why ?? "");
+    if (why) this.card.actions("choose", "cancel");
   }
 }

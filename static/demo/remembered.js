@@ -1,7 +1,9 @@
 // Uploads that were begun and are not finished, kept in this browser. Only enough to find the upload
-// and to recognise its file; what has arrived is asked of the server.
+// and to recognise its file; what has arrived is asked of the server. In IndexedDB, which can hold file
+// handles and is written at once: local storage loses the last seconds when a browser crashes.
 
-const PREFIX = "upflow.upload.";
+const STORE = "uploads";
+const LOCK = "upflow.upload.";
 
 /**
  * @typedef {object} Remembered
@@ -12,45 +14,69 @@ const PREFIX = "upflow.upload.";
  * @property {number} lastModified
  * @property {string} sample see `UpFlow.sample()`
  * @property {number} since
+ * @property {?FileSystemFileHandle} handle of the file, where the browser gave one
+ * @property {boolean} [paused] it waits for somebody to say so before it goes on
  */
 
-/** @returns {Remembered[]} oldest first */
-export function remembered() {
-  const found = [];
+let opened = null;
+
+function open() {
+  opened ??= new Promise((resolve, reject) => {
+    const request = indexedDB.open("upflow", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "uploadId" });
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  return opened;
+}
+
+/** Never rejects: without storage nothing is kept, and the upload runs all the same. */
+async function uploads(mode, act) {
   try {
-    for (const key of Object.keys(localStorage)) {
-      if (key.startsWith(PREFIX)) found.push(JSON.parse(localStorage.getItem(key)));
-    }
+    const request = act((await open()).transaction(STORE, mode, { durability: "strict" }).objectStore(STORE));
+    return await new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
   } catch {
-    // No storage, or not ours: then there is nothing to offer.
+    return undefined;
   }
+}
+
+/** @returns {Promise<Remembered[]>} oldest first */
+export async function remembered() {
+  const found = (await uploads("readonly", (store) => store.getAll())) ?? [];
   return found.sort((a, b) => a.since - b.since);
+}
+
+/** @returns {Promise<Remembered|undefined>} */
+export function recall(uploadId) {
+  return uploads("readonly", (store) => store.get(uploadId));
 }
 
 /** @param {Remembered} entry */
 export function remember(entry) {
-  try {
-    localStorage.setItem(PREFIX + entry.uploadId, JSON.stringify(entry));
-  } catch {
-    // Storage is full or forbidden: the upload runs all the same.
-  }
+  return uploads("readwrite", (store) => store.put(entry));
 }
 
 export function forget(uploadId) {
-  try {
-    localStorage.removeItem(PREFIX + uploadId);
-  } catch {
-    // As above.
-  }
+  return uploads("readwrite", (store) => store.delete(uploadId));
 }
 
 const held = new Map();
 
-/** While an upload runs, other tabs leave it alone. */
+/**
+ * While an upload runs, other tabs leave it alone. Answers `false` if one of them has it. Where the browser
+ * has no locks, as on plain HTTP, every tab believes to be alone.
+ */
 export function hold(uploadId) {
-  if (!navigator.locks || held.has(uploadId)) return;
-  held.set(uploadId, null);
-  navigator.locks.request(PREFIX + uploadId, () => new Promise((release) => held.set(uploadId, release)));
+  if (!navigator.locks || held.has(uploadId)) return Promise.resolve(true);
+  return new Promise((answer) => {
+    navigator.locks.request(LOCK + uploadId, { ifAvailable: true }, (lock) => {
+      answer(lock !== null);
+      if (lock) return new Promise((release) => held.set(uploadId, release));
+    });
+  });
 }
 
 export function release(uploadId) {
@@ -58,10 +84,8 @@ export function release(uploadId) {
   held.delete(uploadId);
 }
 
-/** Ids of the uploads that some other tab is running. */
-export async function runningElsewhere() {
-  const state = await navigator.locks?.query();
-  const names = (state?.held ?? []).map((lock) => lock.name);
-  const ids = names.filter((name) => name.startsWith(PREFIX)).map((name) => name.slice(PREFIX.length));
-  return new Set(ids.filter((id) => !held.has(id)));
+/** Resolves once no other tab has the upload: it has ended there, or the tab is gone. */
+export async function whenFree(uploadId) {
+  if (held.has(uploadId)) return;
+  await navigator.locks?.request(LOCK + uploadId, { mode: "shared" }, () => {});
 }

@@ -18,7 +18,7 @@ export class Api {
 
   /**
    * `hooks.signal` ends every call; `hooks.onRetry({detail, wait})` hears of each that is tried again
-   * in `wait` milliseconds, and `hooks.onAnswer()` of each that was answered.
+   * in `wait` milliseconds, and `hooks.onAnswer()` of each that was answered. `hooks.trace` sees all.
    */
   constructor(server, token, hooks = {}) {
     this.#server = new URL(server);
@@ -101,6 +101,7 @@ export class Api {
     const stop = () => controller.abort();
     signal?.addEventListener("abort", stop);
     const timer = setTimeout(stop, limit);
+    const seen = this.#hooks.trace?.begin({ to: "server", method, url, headers, body });
     try {
       const response = await fetch(url, {
         method,
@@ -111,10 +112,11 @@ export class Api {
         credentials: "omit",
       });
       const text = await response.text();
-      return read(response, text);
+      return read(response, text, seen);
     } catch (error) {
-      if (signal?.aborted) throw signal.reason;
       if (error instanceof UpFlowError) throw error;
+      seen?.(0, null, signal?.aborted);
+      if (signal?.aborted) throw signal.reason;
       throw new UpFlowError(
         "server_unreachable",
         `The UpFlow server at ${this.#server.host} does not answer. Check the connection, and whether it runs.`,
@@ -127,7 +129,7 @@ export class Api {
   }
 }
 
-function read(response, text) {
+function read(response, text, seen) {
   const { status } = response;
   let json = null;
   try {
@@ -135,6 +137,7 @@ function read(response, text) {
   } catch {
     // Told below: something else than UpFlow may have answered.
   }
+  seen?.(status, json);
   if (response.ok && json !== null) return json;
   const retryAfter = Number(response.headers.get("Retry-After")) || 0;
   if (json?.code) {

@@ -78,10 +78,12 @@ export class Chunks {
     return missing;
   }
 
-  /** Of a chunk that is being sent, so many bytes are out. */
+  /** Of a chunk that is being sent, so many bytes are out. Answers how many that is more than before. */
   progress(index, bytes) {
-    this.#moved += Math.max(0, bytes - (this.#inFlight.get(index) ?? 0));
+    const more = Math.max(0, bytes - (this.#inFlight.get(index) ?? 0));
+    this.#moved += more;
     this.#inFlight.set(index, bytes);
+    return more;
   }
 
   /** How much of a chunk under way is out, 0 to 1. */

@@ -12,12 +12,14 @@ const LAST_WORD_MS = 300_000;
  *
  * @param {{url: string, method: string, headers: Object<string, string>}} presigned
  * @param {Blob} body
- * @param {{signal: AbortSignal, onSent: (bytes: number) => void}} options
+ * @param {{signal: AbortSignal, onSent: (bytes: number) => void, trace: import("./trace.js").Trace}} options
  * @returns {Promise<{status: number, code: string, message: string, aborted: boolean}>}
  */
-export function put(presigned, body, { signal, onSent }) {
+export function put(presigned, body, { signal, onSent, trace }) {
   return new Promise((resolve) => {
+    if (signal.aborted) return resolve({ status: 0, code: "", message: "", aborted: true });
     const request = new XMLHttpRequest();
+    const seen = trace.begin({ to: "storage", ...presigned, body: null, bytes: body.size });
     let timer = 0;
     const abort = () => request.abort();
     const watch = (ms) => {
@@ -29,9 +31,10 @@ export function put(presigned, body, { signal, onSent }) {
       signal.removeEventListener("abort", abort);
       const { status } = request;
       const text = status >= 300 ? request.responseText : "";
-      resolve({ status, code: element(text, "Code"), message: element(text, "Message"), aborted });
+      const code = element(text, "Code");
+      seen(status, code || null, aborted);
+      resolve({ status, code, message: element(text, "Message"), aborted });
     };
-    if (signal.aborted) return answer(true);
     request.onload = () => answer(false);
     request.onerror = () => answer(false);
     request.onabort = () => answer(signal.aborted);

@@ -1,5 +1,6 @@
 // Sends the chunks that are missing. At most one call gets checksums and URLs for the chunks ahead, at
-// most one confirms what is in S3, and up to `parallel` chunks are under way.
+// most one confirms what is in S3, and as many chunks are under way as `Connections` finds good, or as the
+// caller has set.
 
 import { CHUNKS_PER_CALL } from "./api.js";
 import { ChunkState } from "./chunks.js";
@@ -48,8 +49,8 @@ export class Sending {
   #again = () => this.#pump();
 
   /**
-   * @param {object} job `api`, `uploadId`, `chunks`, `checksums`, `connections`, `parallel`, `signal`,
-   *   `onChange()`, `onRetry({detail, wait})`, `onAnswer()`
+   * @param {object} job `api`, `uploadId`, `chunks`, `checksums`, `connections`, `parallel` (or not),
+   *   `signal`, `trace`, `onChange()`, `onStatus(status)`, `onRetry({detail, wait})`, `onAnswer()`
    * @param {Array} presigned chunks for which there are URLs already, asked for at `asked`
    */
   constructor(job, presigned = [], asked = 0) {
@@ -110,12 +111,13 @@ export class Sending {
   }
 
   #startPuts() {
-    while (this.#lanes < this.#job.parallel && this.#ready.length > 0) {
+    const { connections, parallel } = this.#job;
+    while (this.#lanes < this.#mostLanes && this.#ready.length > 0) {
       if (Date.now() >= this.#ready[0].goodUntil) {
         this.#todo.unshift(this.#ready.shift());
         continue;
       }
-      if (!this.#job.connections.take(this.#again)) return;
+      if (!connections.take(this.#again, parallel && connections.max)) return;
       this.#lanes++;
       this.#lane(this.#ready.shift()).catch((error) => this.#fail(error)).then(() => {
         this.#lanes--;
@@ -124,19 +126,28 @@ export class Sending {
     }
   }
 
+  get #mostLanes() {
+    return this.#job.parallel ?? this.#job.connections.max;
+  }
+
   async #lane(item) {
-    const { chunks, connections, onAnswer, onChange } = this.#job;
+    const { chunks, connections, trace, onAnswer, onChange } = this.#job;
     chunks.set(item.index, ChunkState.sending);
     const onSent = (bytes) => {
-      chunks.progress(item.index, bytes);
+      connections.moved(chunks.progress(item.index, bytes));
       onChange();
     };
     const { signal } = this.#puts;
-    const answer = await put(item.presigned, chunks.slice(item.index), { signal, onSent });
+    const answer = await put(item.presigned, chunks.slice(item.index), { signal, onSent, trace });
+    const taken = answer.status >= 200 && answer.status < 300;
+    if (taken) {
+      connections.moved(chunks.progress(item.index, chunks.length(item.index)));
+      connections.arrived();
+    } else if (!answer.aborted && (answer.status === 0 || isTransient(answer.status))) {
+      connections.strained();
+    }
     connections.release();
     if (this.#over) return;
-    const taken = answer.status >= 200 && answer.status < 300;
-    if (taken) chunks.progress(item.index, chunks.length(item.index));
     chunks.set(item.index, taken ? ChunkState.sent : ChunkState.waiting);
     if (taken) {
       this.#failures = 0;
@@ -152,14 +163,14 @@ export class Sending {
 
   /** The lane stays taken while it waits, so that a storage that is down is not hammered. */
   async #afterFailure(item, { status, code, message }) {
-    const { parallel, signal, onRetry } = this.#job;
+    const { signal, onRetry } = this.#job;
     item.failures++;
     this.#failures++;
     const problem = describe(item, status, code, message);
     const again = isTransient(status) || status === 409;
     const passes = again || status === 0 || INTERRUPTED.has(code) || isExpired(code, message);
     if (!passes && ++item.refusals > MAX_REFUSALS) throw problem;
-    const failures = Math.max(item.failures, Math.ceil(this.#failures / parallel));
+    const failures = Math.max(item.failures, Math.ceil(this.#failures / this.#mostLanes));
     if (!mayRetry(failures)) throw problem;
     const wait = backoff(failures);
     onRetry({ detail: problem.detail, wait });
@@ -174,12 +185,12 @@ export class Sending {
   }
 
   #startPreparing() {
-    const { chunks, parallel } = this.#job;
+    const { chunks } = this.#job;
     if (this.#preparing || this.#todo.length === 0) return;
     const first = Math.min(FIRST_WINDOW_BYTES / chunks.chunkSize, FIRST_WINDOW_CHUNKS);
     const later = (chunks.rate() * WINDOW_SECONDS) / chunks.chunkSize;
     const size = Math.min(Math.max(1, Math.round(Math.max(first, later))), CHUNKS_PER_CALL);
-    if (this.#ready.length >= Math.max(Math.ceil(size / 2), Math.min(parallel, size))) return;
+    if (this.#ready.length >= Math.max(Math.ceil(size / 2), Math.min(this.#mostLanes, size))) return;
     this.#preparing = true;
     this.#prepare(this.#todo.splice(0, size))
       .catch((error) => this.#fail(error))
@@ -254,7 +265,8 @@ export class Sending {
   async #confirm(items) {
     const { api, uploadId, chunks } = this.#job;
     this.#sentSince = Date.now();
-    const { confirmed, rejected } = await api.confirm(uploadId, items.map(({ index }) => index));
+    const { confirmed, rejected, status } = await api.confirm(uploadId, items.map(({ index }) => index));
+    this.#job.onStatus(status);
     for (const index of confirmed) chunks.set(index, ChunkState.confirmed);
     const byIndex = new Map(items.map((item) => [item.index, item]));
     for (const { chunk_index, code, detail } of rejected) {
@@ -280,7 +292,7 @@ function describe({ index, presigned }, status, code, message) {
         "the bucket may lack a CORS rule for this page.",
     );
   }
-  const said = [status, code, message].filter(Boolean).join(" ");
+  const said = [status, code, message.replace(/\.$/, "")].filter(Boolean).join(" ");
   if (isExpired(code, message)) {
     const detail = `The URL for chunk ${index} had expired (${said}). If this lasts, compare the clocks of the server and of ${host}.`;
     return new UpFlowError("urls_expired", detail, { status });

@@ -14,7 +14,7 @@ const MAX_ROUNDS = 5;
 const POLL_SECONDS = 5;
 const POLL_PAUSE_MS = 1_000;
 /** Progress is told at most this often, */
-const TELL_MS = 100;
+const TELL_MS = 250;
 /** and this often when nothing changes: the rate does. */
 const TICK_MS = 1_000;
 
@@ -23,6 +23,7 @@ const TICK_MS = 1_000;
  * @property {"starting"|"sending"|"assembling"|"verifying"|"completed"|"failed"|"cancelling"|"cancelled"|"stopped"} phase
  * @property {boolean} paused
  * @property {?string} uploadId once the server has made the upload
+ * @property {?string} status the upload's own, as the server last told: `initialized`, `uploading`, …
  * @property {number} totalBytes
  * @property {number} sentBytes really sent, bytes of chunks under way included
  * @property {?Chunks} chunks `states` (a `ChunkState` each), `counts`, `chunkSize`, `total`; null before the plan
@@ -86,6 +87,7 @@ export class Upload {
       phase: this.#phase,
       paused: this.#paused,
       uploadId: this.uploadId,
+      status: this.#server?.status ?? null,
       totalBytes: this.file.size,
       sentBytes,
       chunks,
@@ -246,9 +248,11 @@ export class Upload {
         chunks: this.#chunks,
         checksums: this.#context.checksums,
         connections: this.#context.connections,
-        parallel: this.#options.parallel ?? this.#context.parallel,
+        parallel: this.#options.parallel,
         signal: this.#stop.signal,
+        trace: this.#context.trace,
         onChange: () => this.#tell(),
+        onStatus: (status) => (this.#server = { ...this.#server, status }),
         onRetry: (trouble) => this.#onRetry(trouble),
         onAnswer: () => this.#onAnswer(),
       },

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use poem::endpoint::EmbeddedFilesEndpoint;
 use poem::http::StatusCode;
+use poem::middleware::SetHeader;
 use poem::web::{Data, Json, Redirect};
 use poem::{EndpointExt, IntoResponse, Response, Route, get, handler};
 use rust_embed::RustEmbed;
@@ -28,10 +29,32 @@ pub fn routes(state: Shared, spec_yaml: String, spec_json: String) -> Route {
     Route::new()
         .at("/", get(home))
         .at("/health/live", get(live))
-        .at("/health/ready", get(ready).data(state))
+        .at("/health/ready", get(ready).data(state.clone()))
         .at("/openapi.yaml", text("application/yaml", spec_yaml))
         .at("/openapi.json", text("application/json", spec_json))
-        .nest("/static", EmbeddedFilesEndpoint::<Static>::new())
+        .nest("/static", EmbeddedFilesEndpoint::<Static>::new().with(page_headers(&state)))
+}
+
+/// What binds the demo and its worker: nothing but their own files, and requests to nobody but this server and
+/// the bucket. A page that could run foreign script could give away the files that it is shown.
+fn page_headers(state: &Shared) -> SetHeader {
+    let policy = [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "worker-src 'self'",
+        &format!("connect-src 'self' {}", state.ctx.storage.public_origin()),
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ];
+    SetHeader::new()
+        .overriding("content-security-policy", policy.join("; "))
+        .overriding("x-content-type-options", "nosniff")
+        .overriding("referrer-policy", "no-referrer")
+        // Checked by ETag each time: a page of one version with scripts of another does not work.
+        .overriding("cache-control", "no-cache")
 }
 
 #[handler]

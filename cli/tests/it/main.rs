@@ -7,6 +7,7 @@
 mod ahead;
 mod api;
 mod backends;
+mod browser;
 mod chaos;
 mod client;
 mod command;
@@ -71,6 +72,9 @@ fn main() {
     trials.extend(processes::SUITE.trials(Backend::Production));
     trials.extend(janitor::SUITE.trials(Backend::Production));
     trials.extend(connections::SUITE.trials(Backend::Production));
+    // Last, and together: a browser takes the time of other tests.
+    trials.extend(browser::trials(Backend::Embedded));
+    trials.extend(browser::trials(Backend::Production));
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {
         for suite in [flow::SUITE, storage::SUITE] {

@@ -53,6 +53,11 @@ impl Storage {
         Ok(Signer { storage: self, keys, now })
     }
 
+    /// Where clients reach the bucket: the origin of every presigned URL.
+    pub fn public_origin(&self) -> String {
+        origin(&self.public_url("")).to_owned()
+    }
+
     /// `scheme://host[/bucket]/key` as clients reach it.
     fn public_url(&self, key: &str) -> String {
         let settings = &self.settings;
@@ -77,6 +82,13 @@ impl Storage {
         let (scheme, host) = base.split_once("://").unwrap_or(("https", &base));
         format!("{scheme}://{bucket}.{host}/{key}")
     }
+}
+
+/// `scheme://host[:port]` of a URL.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
+    &url[..end]
 }
 
 impl Signer<'_> {
@@ -191,6 +203,16 @@ pub(super) fn content_disposition(filename: &Filename) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_origin_of_a_url_ends_before_its_path() {
+        assert_eq!(origin("http://127.0.0.1:8001/upflow/uploads/x"), "http://127.0.0.1:8001");
+        assert_eq!(
+            origin("https://bucket.s3.eu-central-1.amazonaws.com/"),
+            "https://bucket.s3.eu-central-1.amazonaws.com"
+        );
+        assert_eq!(origin("http://[::1]:9000/"), "http://[::1]:9000");
+    }
 
     #[test]
     fn a_download_keeps_its_name_in_old_and_new_programs() {
