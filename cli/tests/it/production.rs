@@ -9,8 +9,8 @@ use upflow_core::config::{
     DatabaseSettings, QueueSettings, StaticCredentials, StorageArgs, StorageSettings,
 };
 use upflow_core::queue::Queue;
-use upflow_core::storage::{Filename, ObjectKey, Storage};
-use upflow_core::{Context, db};
+use upflow_core::storage::{Filename, ListedMultipart, ObjectKey, Storage};
+use upflow_core::{Context, db, uploads};
 use url::Url;
 use uuid::Uuid;
 
@@ -109,6 +109,24 @@ impl Production {
         Self { ctx, database, queue, storage, gates, admin, name }
     }
 
+    /// The multipart uploads that have no right to be there: those of uploads that a test has left unfinished
+    /// have one, and are aborted here.
+    async fn left_multiparts(&self) -> Vec<ListedMultipart> {
+        let mut left = Vec::new();
+        for listed in self.ctx.storage.list_multiparts("", None).await.unwrap().uploads {
+            let upload_id = upload_of(&listed.key);
+            match uploads::find(&self.ctx.db, upload_id).await {
+                Ok(row) if !row.status.is_final() => {
+                    let filename = Filename::parse(&row.filename).unwrap();
+                    let key = ObjectKey::Final { upload_id, filename };
+                    self.ctx.storage.abort_multipart(&key, &listed.upload_id).await.unwrap();
+                }
+                _ => left.push(listed),
+            }
+        }
+        left
+    }
+
     pub async fn tear_down(self) {
         if let Some(gates) = &self.gates {
             gates.s3.open();
@@ -117,7 +135,7 @@ impl Production {
         self.ctx.storage.remove_trials(chrono::DateTime::<chrono::Utc>::MAX_UTC).await.unwrap();
         // Everything under the prefix of this test.
         self.ctx.storage.delete_all("").await.unwrap();
-        let left = self.ctx.storage.list_multiparts("", None).await.unwrap().uploads;
+        let left = self.left_multiparts().await;
         self.ctx.db.clone().close().await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         self.admin.execute_unprepared(&drop).await.unwrap();
@@ -148,6 +166,11 @@ pub fn empty_prefix() {
         }
         println!("removed {} objects", storage.delete_all("").await.unwrap());
     });
+}
+
+/// The upload of a key of its.
+fn upload_of(key: &str) -> Uuid {
+    key.strip_prefix("uploads/").and_then(|below| below.split('/').next()).unwrap().parse().unwrap()
 }
 
 fn required(name: &str) -> Url {
