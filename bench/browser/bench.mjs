@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FLAGS } from "../../cli/tests/browser/browser.mjs";
 import { file, MIB } from "../../cli/tests/browser/files.mjs";
+import { Line } from "../../cli/tests/browser/line.mjs";
 import { Card } from "../../cli/tests/browser/page.mjs";
 import { chromium } from "../../cli/tests/browser/packages.mjs";
 
@@ -18,8 +19,15 @@ const [address] = process.argv.slice(2);
 const folder = process.env.TEST_FOLDER;
 const path = file("bench.bin", SIZE);
 const profile = mkdtempSync(join(folder, "profile"));
-const executablePath = process.env.TEST_CHROMIUM;
-const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: FLAGS });
+const options = { executablePath: process.env.TEST_CHROMIUM, headless: true, args: FLAGS };
+/** Both sides go over a line of so many MiB a second, if it is set; else over loopback as it is. */
+const LINE = Number(process.env.LINE_MIB ?? 0);
+const line = new Line();
+if (LINE) {
+  line.together = LINE * MIB;
+  options.proxy = { server: `http://127.0.0.1:${await line.start()}` };
+}
+const context = await chromium.launchPersistentContext(profile, options);
 context.setDefaultTimeout(300_000);
 
 async function call(path, method, body) {
@@ -89,7 +97,11 @@ async function whole() {
   return times;
 }
 
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[(values.length - 1) >> 1] + sorted[values.length >> 1]) / 2;
+}
+
 const speed = (seconds) => `${seconds.toFixed(2)} s (${Math.round(SIZE / MIB / seconds)} MiB/s)`;
 
 // Once for the caches.
@@ -104,9 +116,11 @@ for (let round = 1; round <= ROUNDS; round++) {
   console.log(`round ${round}: bare ${speed(times.bare.at(-1))}, sent ${speed(sent)}, completed ${speed(completed)}`);
 }
 const floor = median(times.bare);
-console.log(`512 MiB in chunks of 8 MiB, medians of ${ROUNDS} rounds:`);
+const way = LINE ? `a line of ${LINE} MiB/s` : "loopback";
+console.log(`512 MiB in chunks of 8 MiB over ${way}, medians of ${ROUNDS} rounds:`);
 console.log(`  bare parallel fetch      ${speed(floor)}`);
 console.log(`  page, everything in S3   ${speed(median(times.sent))}, ratio ${(median(times.sent) / floor).toFixed(2)}`);
 console.log(`  page, completed          ${speed(median(times.completed))}, ratio ${(median(times.completed) / floor).toFixed(2)}`);
 await context.close();
+if (LINE) line.stop();
 rmSync(profile, { recursive: true, force: true });

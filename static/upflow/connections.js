@@ -18,7 +18,7 @@ const MEASURE_CHUNKS = 4;
 const MEASURE_AT_MOST_MS = 8_000;
 /** One more connection must bring this much, one less may cost this much. */
 const WORTH = 1.08;
-const CHEAP = 0.92;
+const CHEAP = 0.97;
 /** Once neither helps, so many measurements go by before it looks again, */
 const REST = 8;
 /** unless the line has become so much faster or slower. */

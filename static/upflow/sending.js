@@ -17,6 +17,10 @@ const CONFIRM_AFTER_MS = 1_000;
 const FIRST_WINDOW_BYTES = 32 * 1024 * 1024;
 const FIRST_WINDOW_CHUNKS = 32;
 const WINDOW_SECONDS = 8;
+/** One call is for so much of it at most: its checksums come first, and nothing must run dry meanwhile; */
+const CALL_BYTES = 32 * 1024 * 1024;
+/** and for so much where the line waits already. */
+const URGENT_BYTES = 8 * 1024 * 1024;
 /** Chunks that follow each other are read and summed in one go up to here. */
 const RUN_BYTES = 4 * 1024 * 1024;
 
@@ -192,7 +196,9 @@ export class Sending {
     const size = Math.min(Math.max(1, Math.round(Math.max(first, later))), CHUNKS_PER_CALL);
     if (this.#ready.length >= Math.max(Math.ceil(size / 2), Math.min(this.#mostLanes, size))) return;
     this.#preparing = true;
-    this.#prepare(this.#todo.splice(0, size))
+    const most = this.#lanes > 0 || this.#ready.length > 0 ? CALL_BYTES : URGENT_BYTES;
+    const inOneCall = Math.max(1, Math.floor(most / chunks.chunkSize));
+    this.#prepare(this.#todo.splice(0, Math.min(size, inOneCall)))
       .catch((error) => this.#fail(error))
       .then(() => {
         this.#preparing = false;
