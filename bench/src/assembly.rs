@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How often everything is done
+    /// How often everything is done; 0 measures the memory alone
     #[arg(long, default_value = "3")]
     rounds: usize,
     /// Chunks of 8 MiB in a file
@@ -35,6 +35,9 @@ pub struct Args {
     /// Chunks of 64 KiB in the file that is streamed
     #[arg(long, default_value = "10000")]
     small: usize,
+    /// A setting of the worker, as NAME=VALUE
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     /// Where logs go
     #[arg(long)]
     dir: PathBuf,
@@ -82,11 +85,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn measure(args: &Args) -> anyhow::Result<()> {
     let body = Body::noise(CHUNK);
     println!("Load of the machine before: {}", load()?);
-    let (ours, floor) = compare(args, &body).await?;
-    let ahead = ahead(args, &body).await?;
-    println!("Load after the rounds:      {}\n", load()?);
-    print_times(args, &ours, &floor, &ahead);
-    print_bytes(args, &ours, &floor);
+    if args.rounds > 0 {
+        let (ours, floor) = compare(args, &body).await?;
+        let ahead = ahead(args, &body).await?;
+        println!("Load after the rounds:      {}\n", load()?);
+        print_times(args, &ours, &floor, &ahead);
+        print_bytes(args, &ours, &floor);
+    }
     println!(
         "\nPeak memory of the worker's process (VmHWM), a new one each (goal: at most 64 MiB)"
     );
@@ -168,8 +173,9 @@ impl Pass {
         let programs = Programs::new(&args.dir.join(name), &bucket, assembly)?;
         programs.migrate().await?;
         let (api_process, url) = programs.api(&s3).await?;
-        let settings = [("UPFLOW_COPIES", COPIES.to_string())];
-        let worker = programs.worker(&relay.endpoint(), &settings).await?;
+        let mut settings = vec![("UPFLOW_COPIES".to_owned(), COPIES.to_string())];
+        settings.extend(args.settings.iter().cloned());
+        let worker = programs.worker(&relay.endpoint(), settings).await?;
         Ok(Pass { server, relay, api: Api::new(url), api_process, worker })
     }
 
@@ -222,6 +228,11 @@ impl Floor {
         self.complete.push(complete);
         Ok(())
     }
+}
+
+fn setting(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = text.split_once('=').context("NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The object that is made is removed again.

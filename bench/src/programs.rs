@@ -62,10 +62,14 @@ impl Programs {
         Ok((api, format!("http://127.0.0.1:{port}")))
     }
 
-    pub async fn worker(&self, s3: &str, settings: &[(&str, String)]) -> anyhow::Result<Running> {
+    pub async fn worker(
+        &self,
+        s3: &str,
+        settings: Vec<(String, String)>,
+    ) -> anyhow::Result<Running> {
         let mut command = self.command("upflow-worker")?;
         command.env("S3_ENDPOINT_URL", s3);
-        command.envs(settings.iter().map(|(name, value)| (name, value)));
+        command.envs(settings);
         let worker = self.start("worker", command).await?;
         worker.says("the worker runs").await?;
         Ok(worker)
