@@ -1,9 +1,13 @@
 //! Benchmarks, one file each. Each compares with something else in the same run and prints the ratio: a figure
 //! of one machine on one day says little. The scripts beside `src` bring what they need.
 
+mod assembly;
+mod programs;
+mod relay;
 mod report;
 mod server;
 mod store;
+mod uploads;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +20,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// The worker against bare part copies, its bytes and its memory
+    Assembly(assembly::Args),
     /// The local S3 store against SeaweedFS: PUT, GET, part copies and Complete
     Store(store::Args),
 }
@@ -23,6 +29,7 @@ enum Benchmark {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().benchmark {
+        Benchmark::Assembly(args) => assembly::run(args).await,
         Benchmark::Store(args) => store::run(args).await,
     }
 }

@@ -22,7 +22,7 @@ pub struct Line {
 }
 
 impl Unit {
-    fn show(self, time: Duration) -> String {
+    pub fn show(self, time: Duration) -> String {
         let seconds = time.as_secs_f64();
         match self {
             Unit::Throughput { bytes } => {
@@ -59,14 +59,14 @@ pub fn print(ours: &str, theirs: &str, lines: &[Line]) {
     println!("\nRatio: how many times as fast {ours} is as {theirs}; below 1 it is slower.");
 }
 
-fn median(times: &[Duration]) -> Option<Duration> {
+pub fn median(times: &[Duration]) -> Option<Duration> {
     let mut times = times.to_vec();
     times.sort_unstable();
     times.get(times.len() / 2).copied()
 }
 
 /// From the slowest round to the fastest.
-fn spread(unit: Unit, times: &[Duration]) -> String {
+pub fn spread(unit: Unit, times: &[Duration]) -> String {
     match (times.iter().max(), times.iter().min()) {
         (Some(slowest), Some(fastest)) => {
             format!("{} to {}", unit.show(*slowest), unit.show(*fastest))

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use aws_sdk_s3::Client;
@@ -12,11 +12,13 @@ use aws_sdk_s3::config::{
     retry::RetryConfig,
 };
 use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -33,7 +35,8 @@ pub struct Server {
 /// What is sent again and again, with its checksum.
 pub struct Body {
     pub bytes: Bytes,
-    checksum: String,
+    /// CRC64NVME, as S3 writes it.
+    pub checksum: String,
 }
 
 impl Body {
@@ -77,15 +80,17 @@ impl Server {
 
     /// The one that `scripts/lib/services.sh` started.
     pub fn of_the_environment() -> anyhow::Result<Server> {
-        let get = |name: &str| {
-            std::env::var(name).with_context(|| format!("{name} is not set: use bench/store"))
-        };
+        Server::of_the_environment_by(&variable("TEST_S3_ENDPOINT")?, &variable("TEST_S3_BUCKET")?)
+    }
+
+    /// The same, reached by a way of its own, and another bucket of it.
+    pub fn of_the_environment_by(endpoint: &str, bucket: &str) -> anyhow::Result<Server> {
         Ok(Server::at(
-            &get("TEST_S3_ENDPOINT")?,
-            &get("TEST_S3_BUCKET")?,
-            &get("TEST_S3_REGION")?,
-            &get("TEST_S3_ACCESS_KEY_ID")?,
-            &get("TEST_S3_SECRET_ACCESS_KEY")?,
+            endpoint,
+            bucket,
+            &variable("TEST_S3_REGION")?,
+            &variable("TEST_S3_ACCESS_KEY_ID")?,
+            &variable("TEST_S3_SECRET_ACCESS_KEY")?,
             None,
         ))
     }
@@ -150,6 +155,51 @@ impl Server {
         self.client.delete_object().bucket(&self.bucket).key(key).send().await?;
         Ok(())
     }
+
+    /// Makes one object of copies of these, so many at once: with the fewest requests that do it.
+    pub async fn assemble(
+        &self,
+        key: &str,
+        sources: &[String],
+        at_once: usize,
+    ) -> anyhow::Result<Assembled> {
+        let (client, bucket) = (&self.client, &self.bucket);
+        let began = Instant::now();
+        let create = client.create_multipart_upload().bucket(bucket).key(key);
+        let create = create.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
+        let created = create.checksum_type(ChecksumType::FullObject).send().await?;
+        let id = created.upload_id().context("no upload id")?;
+        let create = began.elapsed();
+        let began = Instant::now();
+        let copies = stream::iter(sources.iter().zip(1..)).map(|(source, part)| async move {
+            let copy = client.upload_part_copy().bucket(bucket).key(key).upload_id(id);
+            let copy = copy.part_number(part).copy_source(format!("{bucket}/{source}"));
+            let copied = copy.send().await?.copy_part_result.context("no result of the copy")?;
+            let etag = copied.e_tag.context("no ETag of the copy")?;
+            anyhow::Ok(CompletedPart::builder().part_number(part).e_tag(etag).build())
+        });
+        let mut parts: Vec<CompletedPart> = copies.buffer_unordered(at_once).try_collect().await?;
+        let copies = began.elapsed();
+        parts.sort_by_key(|part| part.part_number());
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let began = Instant::now();
+        let complete = client.complete_multipart_upload().bucket(bucket).key(key).upload_id(id);
+        complete.multipart_upload(parts).send().await?;
+        Ok(Assembled { create, copies, complete: began.elapsed() })
+    }
+}
+
+/// What the steps took.
+#[derive(Debug, Clone, Copy)]
+pub struct Assembled {
+    pub create: Duration,
+    pub copies: Duration,
+    pub complete: Duration,
+}
+
+/// What a script must have set.
+pub fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: use the scripts in bench"))
 }
 
 fn life() -> anyhow::Result<PresigningConfig> {

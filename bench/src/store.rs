@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::report::{self, Line, Unit};
-use crate::server::{Body, Server};
+use crate::server::{Assembled, Body, Server};
 
 const MIB: usize = 1024 * 1024;
 /// As UpFlow's chunks are.
@@ -116,7 +115,8 @@ async fn round(s3: &Server, args: &Args, body: &Body, small: &Body) -> anyhow::R
         timed(args.chunks, |number| async move { s3.put(&chunk(number), body).await }).await?;
     let get = timed(args.chunks, |number| read(s3, chunk(number), CHUNK)).await?;
     let whole = "bench/whole";
-    let (copy, complete) = assemble(s3, whole, args.chunks, chunk).await?;
+    let sources: Vec<String> = (0..args.chunks).map(chunk).collect();
+    let Assembled { copies: copy, complete, .. } = s3.assemble(whole, &sources, AT_ONCE).await?;
     let began = Instant::now();
     read(s3, whole.to_owned(), args.chunks * CHUNK).await?;
     let get_whole = began.elapsed();
@@ -140,37 +140,6 @@ async fn read(s3: &Server, key: String, length: usize) -> anyhow::Result<()> {
     let found = s3.get(&key).await?;
     ensure!(found == length, "{key} has {found} bytes instead of {length}");
     Ok(())
-}
-
-/// One object of copies of the chunks; what the copies took, and what Complete took.
-async fn assemble(
-    s3: &Server,
-    key: &str,
-    chunks: usize,
-    chunk: impl Fn(usize) -> String + Copy,
-) -> anyhow::Result<(Duration, Duration)> {
-    let (client, bucket) = (&s3.client, &s3.bucket);
-    let begin = client.create_multipart_upload().bucket(bucket).key(key);
-    let begin = begin.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme);
-    let begun = begin.checksum_type(ChecksumType::FullObject).send().await?;
-    let id = begun.upload_id().context("no upload id")?;
-    let began = Instant::now();
-    let copies = stream::iter(0..chunks).map(|number| async move {
-        let part = i32::try_from(number)? + 1;
-        let copy = client.upload_part_copy().bucket(bucket).key(key).upload_id(id);
-        let copy = copy.part_number(part).copy_source(format!("{bucket}/{}", chunk(number)));
-        let copied = copy.send().await?.copy_part_result.context("no result of the copy")?;
-        let etag = copied.e_tag.context("no ETag of the copy")?;
-        anyhow::Ok(CompletedPart::builder().part_number(part).e_tag(etag).build())
-    });
-    let mut parts: Vec<CompletedPart> = copies.buffer_unordered(AT_ONCE).try_collect().await?;
-    let copy = began.elapsed();
-    parts.sort_by_key(|part| part.part_number());
-    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-    let began = Instant::now();
-    let complete = client.complete_multipart_upload().bucket(bucket).key(key).upload_id(id);
-    complete.multipart_upload(parts).send().await?;
-    Ok((copy, began.elapsed()))
 }
 
 /// What a store that syncs cannot be faster than, one body after the other.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use upflow_core::config::Faults;
 
+/// What a worker takes beside the parts it streams: the program itself, 10,000 rows, the buffers of its
+/// connections. `bench/assembly` measures it.
+const OWN_MEMORY_MIB: usize = 40;
+
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerArgs {
@@ -13,7 +17,8 @@ pub struct WorkerArgs {
     /// Part copies of one upload that are under way at once
     #[arg(long, env = "UPFLOW_COPIES", default_value = "16")]
     pub copies: String,
-    /// MiB of memory for parts that are streamed (chunks below 5 MiB), in all
+    /// MiB of memory that the worker may take while it streams parts (chunks below 5 MiB): 40 for itself,
+    /// the rest for the parts
     #[arg(long, env = "UPFLOW_STREAM_MEMORY_MIB", default_value = "64")]
     pub stream_memory_mib: String,
     /// How long a silent worker keeps an upload before another takes over
@@ -40,7 +45,7 @@ pub struct WorkerArgs {
 pub struct WorkerSettings {
     pub jobs: usize,
     pub copies: usize,
-    /// Bytes.
+    /// Bytes of the parts that are streamed, those of all uploads together.
     pub stream_memory: usize,
     pub lease: Duration,
     pub attempts: i32,
@@ -56,7 +61,7 @@ impl WorkerArgs {
         let jobs = faults.number("UPFLOW_WORKER_JOBS", &self.worker_jobs, 1..=1_000);
         let copies = faults.number("UPFLOW_COPIES", &self.copies, 1..=1_000);
         let memory: Option<usize> =
-            faults.number("UPFLOW_STREAM_MEMORY_MIB", &self.stream_memory_mib, 16..=65_536);
+            faults.number("UPFLOW_STREAM_MEMORY_MIB", &self.stream_memory_mib, 56..=65_536);
         // Shorter than a few heartbeats and pauses of the database, leases would be lost all the time.
         let lease = faults.duration("UPFLOW_LEASE", &self.lease, second..=3_600 * second);
         let attempts = faults.number("UPFLOW_ATTEMPTS", &self.attempts, 1..=100_000);
@@ -78,7 +83,7 @@ impl WorkerArgs {
         Some(WorkerSettings {
             jobs: jobs?,
             copies: copies?,
-            stream_memory: memory? * 1024 * 1024,
+            stream_memory: memory?.saturating_sub(OWN_MEMORY_MIB) * 1024 * 1024,
             lease: lease?,
             attempts: attempts?,
             cleanup_grace: grace?,

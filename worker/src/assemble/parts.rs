@@ -2,10 +2,13 @@
 //! that, read and sent again as larger parts in bounded memory.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::BytesMut;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures::stream::{self, FuturesOrdered, StreamExt, TryStreamExt};
+use memmap2::MmapMut;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use upflow_core::checksum::{Checksum, Combiner, Hasher};
 use upflow_core::plan::Part;
 use upflow_core::storage::{Multipart, NewMultipart, ObjectKey, UploadedPart, chunk_index, chunks};
@@ -22,6 +25,32 @@ const READS: usize = 8;
 const SMALLEST_COPY: i64 = 4 * 1024;
 /// HEADs at once when chunks were found changed.
 const HEADS: usize = 16;
+
+/// The memory of a streamed part, counted until the last of it is dropped. It is mapped, so that all of it
+/// goes back to the system then: the allocator would keep freed blocks of this size, some for each thread.
+struct Block {
+    bytes: MmapMut,
+    _counted: OwnedSemaphorePermit,
+}
+
+impl Block {
+    /// Waits until so many bytes of `memory` are free.
+    async fn new(memory: Arc<Semaphore>, length: i64) -> Result<Block, Stopped> {
+        let too_large = || Stopped::transient("a part does not fit the memory");
+        let length = u32::try_from(length).map_err(|_| too_large())?;
+        let counted = memory.acquire_many_owned(length).await.map_err(|_| too_large())?;
+        let mapped = MmapMut::map_anon(length as usize);
+        let bytes =
+            mapped.map_err(|error| Stopped::transient(format!("no memory for a part: {error}")))?;
+        Ok(Block { bytes, _counted: counted })
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 impl Assembly<'_> {
     /// The multipart upload of the row, or a new one.
@@ -172,40 +201,29 @@ impl Assembly<'_> {
         }
     }
 
-    /// Reads the chunks of the part, several at once, and sends them as one. Its memory is counted.
+    /// Reads the chunks of the part, several at once, and sends them as one.
     async fn stream(&self, to: &Multipart, part: &Part) -> Result<UploadedPart, Stopped> {
-        let too_large = || Stopped::transient("a part does not fit the memory");
-        let bytes = u32::try_from(part.len).map_err(|_| too_large())?;
-        let memory = self.worker.memory.clone();
-        let _held = memory.acquire_many_owned(bytes).await.map_err(|_| too_large())?;
-        // One block, cut into a place for each chunk and put together again without a copy.
-        let mut block = BytesMut::zeroed(part.len as usize);
-        let places: Vec<(i32, BytesMut)> = part
-            .chunks
-            .clone()
-            .map(|index| (index, block.split_to(self.plan.chunk_len(index) as usize)))
-            .collect();
-        let read: Vec<(i32, BytesMut, Checksum)> = stream::iter(places)
-            .map(|(index, place)| self.read_chunk(index, place))
-            .buffered(READS)
-            .try_collect()
-            .await?;
+        let mut block = Block::new(self.worker.memory.clone(), part.len).await?;
+        let mut places =
+            part.chunks.clone().zip(block.bytes.chunks_mut(self.plan.chunk_size as usize));
         let mut checksum = Combiner::new(to.algorithm);
-        for (index, place, chunk) in read {
+        let mut reads = FuturesOrdered::new();
+        loop {
+            let free = READS.saturating_sub(reads.len());
+            reads.extend(
+                places.by_ref().take(free).map(|(index, place)| self.read_chunk(index, place)),
+            );
+            let Some((index, chunk)) = reads.try_next().await? else { break };
             checksum.append(chunk, self.plan.chunk_len(index));
-            block.unsplit(place);
         }
-        let storage = &self.worker.ctx.storage;
-        let sent = storage.put_part(to, part.number, block.freeze(), checksum.finish()).await;
+        drop(reads);
+        let (storage, bytes) = (&self.worker.ctx.storage, Bytes::from_owner(block));
+        let sent = storage.put_part(to, part.number, bytes, checksum.finish()).await;
         sent.map_err(Stopped::by_put)
     }
 
     /// Fills `place` with a chunk, if it is still the one that was confirmed, and answers its checksum.
-    async fn read_chunk(
-        &self,
-        index: i32,
-        mut place: BytesMut,
-    ) -> Result<(i32, BytesMut, Checksum), Stopped> {
+    async fn read_chunk(&self, index: i32, place: &mut [u8]) -> Result<(i32, Checksum), Stopped> {
         let chunk = self.chunk(index)?;
         let lost = || Stopped::ChunksLost(vec![(index, chunk.etag.clone())]);
         let key = ObjectKey::Chunk { upload_id: self.upload.upload_id, index };
@@ -224,12 +242,12 @@ impl Assembly<'_> {
             return Err(Stopped::transient(format!("chunk {index} was cut off")));
         }
         let mut hasher = Hasher::new(self.upload.checksum_algorithm);
-        hasher.update(&place);
+        hasher.update(place);
         let checksum = hasher.finish();
         if chunk.checksum.is_some_and(|confirmed| confirmed != checksum) {
             return Err(lost());
         }
-        Ok((index, place, checksum))
+        Ok((index, checksum))
     }
 
     /// One chunk seemed gone or changed: names all that are, so that the client can send them in one go.

@@ -1,0 +1,151 @@
+//! A client of the API, call by call, so that each step can be measured by itself.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use chrono::{DateTime, Utc};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::server::Body;
+
+/// What one call may name.
+const BATCH: usize = 1_000;
+const PUTS: usize = 8;
+/// The pause between two looks at what the worker has copied ahead.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub struct Api {
+    http: reqwest::Client,
+    url: String,
+}
+
+/// An upload of equal chunks.
+pub struct Upload {
+    pub id: String,
+    pub chunks: usize,
+}
+
+/// How long an assembly took.
+#[derive(Debug, Clone, Copy)]
+pub struct Took {
+    /// From `pending_assembly` in the database to `completed` in it, to the millisecond.
+    pub worker: Duration,
+    /// From the client's `complete` to the answer that told it.
+    pub client: Duration,
+}
+
+impl Upload {
+    pub fn chunk_keys(&self) -> Vec<String> {
+        (0..self.chunks).map(|index| format!("{}{index}", self.prefix())).collect()
+    }
+
+    /// Of its chunks.
+    pub fn prefix(&self) -> String {
+        format!("uploads/{}/chunks/", self.id)
+    }
+}
+
+impl Api {
+    pub fn new(url: String) -> Api {
+        Api { http: reqwest::Client::new(), url }
+    }
+
+    /// An upload whose chunks are all in the bucket and confirmed.
+    pub async fn send(&self, chunks: usize, body: &Body) -> anyhow::Result<Upload> {
+        let length = body.bytes.len();
+        let init = json!({
+            "filename": "bench.bin", "file_size": chunks * length, "chunk_size": length,
+        });
+        let init = self.call(Method::POST, "/uploads/init", Some(init)).await?;
+        let upload = Upload { id: text(&init, "upload_id")?.to_owned(), chunks };
+        let indexes: Vec<usize> = (0..chunks).collect();
+        let path = |what: &str| format!("/uploads/{}/chunks/{what}", upload.id);
+        for batch in indexes.chunks(BATCH) {
+            let wanted: Vec<Value> = batch
+                .iter()
+                .map(|index| json!({ "chunk_index": index, "checksum": body.checksum }))
+                .collect();
+            let wanted = json!({ "chunks": wanted });
+            let presigned = self.call(Method::POST, &path("presign"), Some(wanted)).await?;
+            let presigned = presigned["chunks"].as_array().context("no presigned chunks")?;
+            stream::iter(presigned)
+                .map(|chunk| self.put(chunk, body))
+                .buffer_unordered(PUTS)
+                .try_collect::<Vec<()>>()
+                .await?;
+        }
+        for batch in indexes.chunks(BATCH) {
+            let wanted = Some(json!({ "chunks": batch }));
+            let answer = self.call(Method::POST, &path("confirm"), wanted).await?;
+            ensure!(answer["rejected"] == json!([]), "not confirmed: {answer}");
+        }
+        Ok(upload)
+    }
+
+    async fn put(&self, presigned: &Value, body: &Body) -> anyhow::Result<()> {
+        let mut request = self.http.put(text(presigned, "url")?).body(body.bytes.clone());
+        for (name, value) in presigned["headers"].as_object().context("no headers")? {
+            request = request.header(name, value.as_str().context("a header is no text")?);
+        }
+        request.send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Asks for the final object, and waits until it is there.
+    pub async fn complete(&self, upload: &Upload) -> anyhow::Result<Took> {
+        let path = format!("/uploads/{}", upload.id);
+        let began = Instant::now();
+        self.call(Method::POST, &format!("{path}/complete"), None).await?;
+        let wait = format!("{path}?wait_for=completed&timeout_seconds=30");
+        let mut answer = self.call(Method::GET, &wait, None).await?;
+        while answer["status"] == "pending_assembly" {
+            answer = self.call(Method::GET, &wait, None).await?;
+        }
+        let client = began.elapsed();
+        ensure!(answer["status"] == "completed", "not completed: {answer}");
+        ensure!(answer["integrity"]["level"] == "storage_verified", "not verified: {answer}");
+        let events = self.call(Method::GET, &format!("{path}/events"), None).await?;
+        let worker = at(&events, "assembly_finished")? - at(&events, "assembly_requested")?;
+        Ok(Took { worker: worker.to_std()?, client })
+    }
+
+    pub async fn abort(&self, upload: &Upload) -> anyhow::Result<()> {
+        self.call(Method::DELETE, &format!("/uploads/{}", upload.id), None).await.map(drop)
+    }
+
+    /// Waits until all chunks are in parts.
+    pub async fn copied_ahead(&self, upload: &Upload) -> anyhow::Result<()> {
+        let path = format!("/uploads/{}", upload.id);
+        while self.call(Method::GET, &path, None).await?["assembled_chunks"] != upload.chunks {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        let body: Value = answer.json().await.with_context(|| format!("{path}: {status}"))?;
+        ensure!(status.is_success(), "{path}: {body}");
+        Ok(body)
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> anyhow::Result<&'a str> {
+    value[name].as_str().with_context(|| format!("no {name} in {value}"))
+}
+
+/// When the only event of this kind was.
+fn at(events: &Value, event: &str) -> anyhow::Result<DateTime<Utc>> {
+    let events = events["events"].as_array().context("no events")?;
+    let mut found = events.iter().filter(|found| found["event"] == event);
+    let at = text(found.next().with_context(|| format!("no {event}"))?, "at")?.parse()?;
+    ensure!(found.next().is_none(), "{event} more than once");
+    Ok(at)
+}
