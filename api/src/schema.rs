@@ -207,6 +207,10 @@ pub struct Upload {
 pub struct NewUpload {
     #[oai(flatten)]
     pub upload: Upload,
+    /// What opens this upload, and nothing else, to a client that has no API key: as a bearer, like one.
+    pub upload_token: String,
+    /// When the token ends. The same init with its `Idempotency-Key` gives another one.
+    pub upload_token_expires_at: Time,
     pub presigned: Vec<PresignedChunk>,
 }
 

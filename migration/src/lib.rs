@@ -4,6 +4,7 @@
 mod legacy;
 mod lock;
 mod m20261123_000001_uploads;
+mod m20261125_000001_owner_quota;
 
 pub use lock::up;
 use sea_orm_migration::prelude::*;
@@ -13,7 +14,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_uploads::Migration)]
+        vec![
+            Box::new(m20261123_000001_uploads::Migration),
+            Box::new(m20261125_000001_owner_quota::Migration),
+        ]
     }
 
     fn migration_table_name() -> DynIden {

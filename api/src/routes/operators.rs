@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Shared, Tag, shown};
 use crate::announce::announce;
+use crate::auth::Caller;
 use crate::problem::Problem;
 use crate::schema::{Stats, StatusStats, Upload, UploadEvent, UploadEvents, time};
 
@@ -28,6 +29,7 @@ impl Operators {
     async fn requeue_upload(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;
@@ -46,6 +48,7 @@ impl Operators {
     async fn list_upload_events(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<UploadEvents>, Problem> {
         let ctx = &state.ctx;
@@ -63,7 +66,11 @@ impl Operators {
 
     /// Count uploads by status
     #[oai(path = "/stats", method = "get", operation_id = "get_stats", tag = "Tag::Operators")]
-    async fn get_stats(&self, state: Data<&Shared>) -> Result<Json<Stats>, Problem> {
+    async fn get_stats(
+        &self,
+        state: Data<&Shared>,
+        _caller: Caller,
+    ) -> Result<Json<Stats>, Problem> {
         let rows = rows::stats(&state.ctx.db).await?.into_iter();
         let statuses = rows.map(|row| StatusStats {
             status: row.status.into(),

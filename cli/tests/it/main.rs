@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod ahead;
 mod api;
 mod client;
@@ -12,9 +13,11 @@ mod connections;
 mod faults;
 mod flow;
 mod gate;
+mod hardening;
 mod harness;
 mod kills;
 mod life;
+mod limits;
 mod outage;
 mod processes;
 mod production;
@@ -39,8 +42,11 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 10] = [
+    let everywhere: [Suite; 13] = [
         api::SUITE,
+        access::SUITE,
+        limits::SUITE,
+        hardening::SUITE,
         life::SUITE,
         flow::SUITE,
         resume::SUITE,
@@ -56,6 +62,7 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
         trials.extend(suite.trials(Backend::Production));
     }
+    trials.extend(access::PROGRAMS.trials(Backend::Production));
     trials.extend(command::BARE.trials(Backend::Embedded));
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
