@@ -61,7 +61,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // First as JSON at all, so that a comma too many is not reported as a field that does not fit.
     let value: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))?;
-    if let Some(fault) = array_for_object(&value) {
+    if let Some(fault) = array_for_object(&value).or_else(|| null(&value, String::new())) {
         return Err(Problem::invalid(vec![fault]));
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -95,6 +95,25 @@ fn array_for_object(value: &serde_json::Value) -> Option<FieldError> {
             let item = field.as_array()?.iter().position(Value::is_array)?;
             fault(format!("/{}/{item}", escape(name)))
         }),
+        _ => None,
+    }
+}
+
+/// serde would read a null as a field left out, and the spec has none.
+fn null(value: &serde_json::Value, pointer: String) -> Option<FieldError> {
+    use serde_json::Value;
+    match value {
+        Value::Null => {
+            let detail = "must not be null: leave the field out".to_owned();
+            Some(FieldError { pointer, detail })
+        }
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(i, item)| null(item, format!("{pointer}/{i}")))
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .find_map(|(name, field)| null(field, format!("{pointer}/{}", escape(name)))),
         _ => None,
     }
 }

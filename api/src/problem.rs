@@ -53,6 +53,45 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in the order of the table.
+    pub const ALL: [Code; 35] = [
+        Code::BadRequest,
+        Code::MalformedJson,
+        Code::CredentialsMissing,
+        Code::CredentialsInvalid,
+        Code::TokenExpired,
+        Code::ApiKeyRequired,
+        Code::AdminRequired,
+        Code::OriginNotAllowed,
+        Code::HostNotAllowed,
+        Code::TooManyRequests,
+        Code::TooManyUploads,
+        Code::TooManyBytes,
+        Code::BodyTimeout,
+        Code::InvalidRequest,
+        Code::ChunkIndexOutOfRange,
+        Code::UnsupportedMediaType,
+        Code::BodyTooLarge,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::UploadNotFound,
+        Code::UploadAssembling,
+        Code::UploadCompleted,
+        Code::UploadAborted,
+        Code::UploadExpired,
+        Code::UploadNotCompleted,
+        Code::UploadIncomplete,
+        Code::ConfirmInProgress,
+        Code::ChunkMissing,
+        Code::ChunkSizeMismatch,
+        Code::ChunkChecksumMismatch,
+        Code::IdempotencyKeyReused,
+        Code::Internal,
+        Code::DatabaseUnavailable,
+        Code::StorageUnavailable,
+        Code::Timeout,
+    ];
+
     /// The contract: HTTP status, code, title.
     pub fn row(self) -> (u16, &'static str, &'static str) {
         match self {
@@ -167,6 +206,7 @@ pub struct Details {
 pub struct FieldError {
     /// JSON pointer (RFC 6901) into the body; a parameter is named `?name` or `{name}`.
     pub pointer: String,
+    /// What is wrong there, and what would fit.
     pub detail: String,
 }
 

@@ -39,6 +39,8 @@ impl Operators {
     }
 
     /// See what happened to an upload
+    ///
+    /// Moves of its status, attempts and failures, oldest first, of any owner's upload.
     #[oai(
         path = "/uploads/:upload_id/events",
         method = "get",
@@ -65,6 +67,8 @@ impl Operators {
     }
 
     /// Count uploads by status
+    ///
+    /// Of all owners.
     #[oai(path = "/stats", method = "get", operation_id = "get_stats", tag = "Tag::Operators")]
     async fn get_stats(
         &self,

@@ -151,6 +151,7 @@ impl Uploads {
         state: Data<&Shared>,
         _caller: Caller,
         upload_id: Path<Uuid>,
+        /// The status to wait for.
         wait_for: Query<Option<UploadStatus>>,
         /// 0 to 60; without it 30.
         timeout_seconds: Query<Option<i32>>,
@@ -172,7 +173,9 @@ impl Uploads {
         Ok(Json(shown(&state.ctx, row).await?))
     }
 
-    /// List uploads, newest first
+    /// List uploads
+    ///
+    /// Those of the key's owner, newest first, a page at a time and without their `uploaded_chunks`.
     #[oai(path = "/uploads", method = "get", operation_id = "list_uploads", tag = "Tag::Uploads")]
     async fn list_uploads(
         &self,
