@@ -8,6 +8,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Segment;
 
 use crate::problem::{Code, FieldError, Problem};
@@ -61,7 +62,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // First as JSON at all, so that a comma too many is not reported as a field that does not fit.
     let value: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))?;
-    if let Some(fault) = array_for_object(&value).or_else(|| null(&value, String::new())) {
+    if let Some(fault) = array_for_object(&value) {
         return Err(Problem::invalid(vec![fault]));
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -81,8 +82,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// serde would read an array as the fields of an object, in order. The body is an object, and no array of
-/// ours holds arrays.
+/// serde would read an array as the fields of an object, in order. The body is an object, and the
+/// array of ours holds no arrays.
 fn array_for_object(value: &serde_json::Value) -> Option<FieldError> {
     use serde_json::Value;
     let fault = |pointer: String| {
@@ -91,31 +92,19 @@ fn array_for_object(value: &serde_json::Value) -> Option<FieldError> {
     };
     match value {
         Value::Array(_) => fault(String::new()),
-        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
-            let item = field.as_array()?.iter().position(Value::is_array)?;
-            fault(format!("/{}/{item}", escape(name)))
-        }),
+        Value::Object(fields) => {
+            let item = fields.get("chunks")?.as_array()?.iter().position(Value::is_array)?;
+            fault(format!("/chunks/{item}"))
+        }
         _ => None,
     }
 }
 
-/// serde would read a null as a field left out, and the spec has none.
-fn null(value: &serde_json::Value, pointer: String) -> Option<FieldError> {
-    use serde_json::Value;
-    match value {
-        Value::Null => {
-            let detail = "must not be null: leave the field out".to_owned();
-            Some(FieldError { pointer, detail })
-        }
-        Value::Array(items) => {
-            let mut items = items.iter().enumerate();
-            items.find_map(|(i, item)| null(item, format!("{pointer}/{i}")))
-        }
-        Value::Object(fields) => fields
-            .iter()
-            .find_map(|(name, field)| null(field, format!("{pointer}/{}", escape(name)))),
-        _ => None,
-    }
+/// For a field that may be left out: serde would read a null as that, and the spec has none.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
 }
 
 /// serde names a missing field in its text alone.

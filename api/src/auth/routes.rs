@@ -37,7 +37,12 @@ pub const ROUTES: [(Method, &str, Need); 13] = [
 pub fn need(method: &Method, path: &str) -> Option<(Need, Option<Result<Uuid, ()>>)> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let asked: Vec<&str> = path.split('/').collect();
+    // `/uploads/init` is no upload, whatever the method.
+    let literal = ROUTES.iter().any(|(_, route, _)| *route == path);
     let (.., route, need) = ROUTES.iter().find(|(known, route, _)| {
+        if literal {
+            return known == method && *route == path;
+        }
         let route: Vec<&str> = route.split('/').collect();
         let same = |(known, asked): (&&str, &&str)| known.starts_with('{') || known == asked;
         known == method && route.len() == asked.len() && route.iter().zip(&asked).all(same)
@@ -58,7 +63,7 @@ mod tests {
         assert_eq!(get(&format!("/uploads/{id}")), Some((Need::Upload, Some(Ok(id)))));
         assert_eq!(get("/uploads/%69nit"), Some((Need::Upload, Some(Err(())))));
         assert_eq!(need(&Method::HEAD, "/stats"), Some((Need::Admin, None)));
-        for nothing in ["//uploads", "/uploads/a/b", "/%73tats", "/stats/"] {
+        for nothing in ["/uploads/init", "//uploads", "/uploads/a/b", "/%73tats", "/stats/"] {
             assert_eq!(get(nothing), None, "{nothing}");
         }
     }

@@ -9,7 +9,7 @@ mod schemas;
 
 use serde_yaml::{Mapping, Value};
 
-use crate::limits::LIMITS;
+use crate::limits::{LIMITS, Limit};
 use crate::problem::Code;
 
 /// As YAML.
@@ -29,6 +29,7 @@ fn document() -> Value {
     let overlay = read(include_str!("overlay.yaml"));
     spec["openapi"] = "3.0.3".into();
     spec["info"] = info(&spec["info"]["version"]);
+    describe_tags(&mut spec["tags"]);
     spec["servers"] = read("[{url: /, description: This server.}]");
     schemas::complete(&mut spec["components"]["schemas"], &overlay["schemas"]);
     let code = &mut spec["components"]["schemas"]["Problem"]["properties"]["code"];
@@ -51,30 +52,45 @@ upload_token:
   description: The `upload_token` that init has answered, for clients. It opens that upload alone, until `upload_token_expires_at`.
 ";
 
+const ABOUT: &str = "\
+Resumable uploads of files of any size, straight from the client to S3 through presigned URLs.
+
+**Errors** are `application/problem+json` (RFC 9457) with a stable `code`. Every answer has an `x-request-id` \
+that the server's log knows. Sizes are bytes, times RFC 3339 in UTC. Fields and codes may be added.";
+
+const FLOW: &str = "
+
+**The flow**: `init_upload` plans the chunks, `presign_chunks` gives a URL for each, the client sends them to \
+S3, `confirm_chunks` has them looked for, `complete_upload` has the file assembled, `get_upload` with \
+`wait_for=completed` says when it is there. After an interruption `reconcile_upload` says what S3 has.
+
+**Limits**, where a server sets no others:
+
+| variable | default | what it is |
+|---|---|---|
+";
+
 fn info(version: &Value) -> Value {
-    let mut text = String::from(
-        "Resumable uploads of files of any size, straight from the client to S3 through presigned URLs.\n\n\
-         **The flow**: `init_upload` plans the chunks, `presign_chunks` gives a URL for each, the client sends \
-         them to S3, `confirm_chunks` has them looked for, `complete_upload` has the file assembled, \
-         `get_upload` with `wait_for=completed` says when it is there. After an interruption \
-         `reconcile_upload` says what S3 has.\n\n\
-         **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; new codes may be added. \
-         Every answer has an `x-request-id` that the server's log knows. Sizes are bytes, times RFC 3339 in \
-         UTC. Fields may be added to answers.\n\n\
-         **Limits**, as they are unless a server sets others:\n\n| variable | default | what it is |\n|---|---|---|\n",
-    );
-    for limit in &LIMITS {
-        text.push_str(&format!("| {} | {} | {} |\n", limit.variable, limit.default, limit.what));
-    }
-    let mut info = Mapping::new();
-    let mut set = |name: &str, value: Value| info.insert(name.into(), value);
-    set("title", "UpFlow".into());
-    set("version", version.clone());
-    set("description", text.into());
-    set("contact", map([("name", "The people who run this server".into())]));
     let url = "https://opensource.org/license/mit";
-    set("license", map([("name", "MIT".into()), ("url", url.into())]));
-    Value::Mapping(info)
+    map([
+        ("title", "UpFlow".into()),
+        ("version", version.clone()),
+        ("description", ABOUT.into()),
+        ("contact", map([("name", "The people who run this server".into())])),
+        ("license", map([("name", "MIT".into()), ("url", url.into())])),
+    ])
+}
+
+/// The flow and the limits, beside the operations that they are about.
+fn describe_tags(tags: &mut Value) {
+    let Value::Sequence(tags) = tags else { return };
+    for tag in tags.iter_mut().filter(|tag| tag["name"].as_str() == Some("Uploads")) {
+        let mut text = format!("{}{FLOW}", tag["description"].as_str().unwrap_or_default());
+        for Limit { variable, default, what, .. } in &LIMITS {
+            text.push_str(&format!("| {variable} | {default} | {what} |\n"));
+        }
+        tag["description"] = text.into();
+    }
 }
 
 /// What a program that reads a problem may meet, also where no operation is.
@@ -137,5 +153,7 @@ fn merge(into: &mut Value, more: &Value) {
     }
 }
 
+#[cfg(test)]
+mod breaking;
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,7 @@ pub struct Locked {
     /// Of the owner `shop`.
     pub shop: String,
     other: String,
-    admin: String,
+    pub admin: String,
 }
 
 impl Locked {

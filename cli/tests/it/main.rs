@@ -24,6 +24,7 @@ mod production;
 mod programs;
 mod proxy;
 mod resume;
+mod sdk;
 mod storage;
 mod worker;
 
@@ -68,6 +69,10 @@ fn main() {
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
     trials.extend(connections::SUITE.trials(Backend::Production));
+    // The generated clients: `scripts/test`.
+    if sdk::are_there() {
+        trials.extend(sdk::SUITE.trials(Backend::Production));
+    }
     // A bucket of one's own, named in the environment: `scripts/test --s3-env`.
     if Backend::Bucket.is_there() {
         for suite in [flow::SUITE, storage::SUITE] {
