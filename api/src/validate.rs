@@ -162,6 +162,17 @@ fn is_media_type(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::is_media_type;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_media_type_ends_its_header(text in any::<String>()) {
+            if is_media_type(&text) {
+                prop_assert!(text.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{text:?}");
+                prop_assert!(text.len() <= 255);
+            }
+        }
+    }
 
     #[test]
     fn media_types_cannot_carry_another_header() {

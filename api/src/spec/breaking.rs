@@ -101,14 +101,14 @@ impl Compared<'_> {
             match list(new).iter().find(|other| same(&parameter, other)) {
                 None => self.tell(&place, "is gone"),
                 Some(other) => {
-                    if other["required"] == true.into() && parameter["required"] != true.into() {
+                    if other["required"] == true && parameter["required"] != true {
                         self.tell(&place, "is required now");
                     }
                     self.schema(&place, &parameter["schema"], &other["schema"], Way::Sent);
                 }
             }
         }
-        for parameter in list(new).iter().filter(|parameter| parameter["required"] == true.into()) {
+        for parameter in list(new).iter().filter(|parameter| parameter["required"] == true) {
             if !list(old).iter().any(|other| same(parameter, other)) {
                 let name = parameter["name"].as_str().unwrap_or_default();
                 self.tell(place, format!("needs the parameter {name} now"));
