@@ -1,18 +1,18 @@
 //! A JSON body whose faults are told with the place where they are. The framework's own payload says
 //! "found null" of a missing field, without its name.
 
-use poem::{Request, RequestBody};
+use poem::web::Data;
+use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Segment;
 
 use crate::problem::{Code, FieldError, Problem};
-
-/// The most bytes of a body: 1,000 chunks with checksums have a tenth of it.
-const MAX_BODY: usize = 1024 * 1024;
+use crate::routes::Shared;
 
 pub struct Body<T>(pub T);
 
@@ -36,15 +36,23 @@ impl<T: Type> Payload for Body<T> {
 impl<T: Type + DeserializeOwned> ParsePayload for Body<T> {
     const IS_REQUIRED: bool = true;
 
-    async fn from_request(_: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+    async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
         use poem::error::ReadBodyError;
-        let bytes = match body.take()?.into_bytes_limit(MAX_BODY).await {
-            Ok(bytes) => bytes,
-            Err(ReadBodyError::PayloadTooLarge) => {
-                let detail = format!("send at most {MAX_BODY} bytes; large lists in several calls");
+        let limits = <Data<&Shared> as FromRequest>::from_request(request, body).await?;
+        let (most, time) = (limits.clients.body, limits.clients.body_timeout);
+        let bytes = match tokio::time::timeout(time, body.take()?.into_bytes_limit(most)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(ReadBodyError::PayloadTooLarge)) => {
+                let detail = format!("send at most {most} bytes; large lists in several calls");
                 return Err(Problem::new(Code::BodyTooLarge, detail).into());
             }
-            Err(error) => return Err(Problem::new(Code::MalformedJson, error.to_string()).into()),
+            Ok(Err(error)) => {
+                return Err(Problem::new(Code::MalformedJson, error.to_string()).into());
+            }
+            Err(_) => {
+                let detail = format!("the body was not there after {time:?}: send it at once");
+                return Err(Problem::new(Code::BodyTimeout, detail).into());
+            }
         };
         parse(&bytes).map(Body).map_err(Into::into)
     }
@@ -74,8 +82,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// serde would read an array as the fields of an object, in order. The body is an object, and no array of
-/// ours holds arrays.
+/// serde would read an array as the fields of an object, in order. The body is an object, and the
+/// array of ours holds no arrays.
 fn array_for_object(value: &serde_json::Value) -> Option<FieldError> {
     use serde_json::Value;
     let fault = |pointer: String| {
@@ -84,12 +92,19 @@ fn array_for_object(value: &serde_json::Value) -> Option<FieldError> {
     };
     match value {
         Value::Array(_) => fault(String::new()),
-        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
-            let item = field.as_array()?.iter().position(Value::is_array)?;
-            fault(format!("/{}/{item}", escape(name)))
-        }),
+        Value::Object(fields) => {
+            let item = fields.get("chunks")?.as_array()?.iter().position(Value::is_array)?;
+            fault(format!("/chunks/{item}"))
+        }
         _ => None,
     }
+}
+
+/// For a field that may be left out: serde would read a null as that, and the spec has none.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
 }
 
 /// serde names a missing field in its text alone.

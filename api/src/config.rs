@@ -1,8 +1,12 @@
-//! Where the API listens.
+//! Where the API listens, and whom it lets in.
 
 use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
 
 use upflow_core::config::Faults;
+
+use crate::auth::{Access, Door, KeyRing, Tokens};
+use crate::limits::{ClientLimits, LimitsArgs};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "API")]
@@ -24,12 +28,44 @@ pub struct ApiArgs {
         value_name = "BOOL"
     )]
     pub open: String,
+    /// API keys as name:sha256 or name:sha256:admin, between commas; `upflow-api key NAME` makes one
+    #[arg(long, env = "UPFLOW_API_KEYS", hide_env_values = true, default_value = "")]
+    pub api_keys: String,
+    /// A file with more of them, one a line
+    #[arg(long, env = "UPFLOW_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
+    /// What upload tokens are signed with: id:base64 of 32 random bytes, between commas. The first signs,
+    /// all verify
+    #[arg(long, env = "UPFLOW_TOKEN_KEYS", hide_env_values = true, default_value = "")]
+    pub token_keys: String,
+    /// Names that an open server answers to besides localhost, between commas
+    #[arg(long, env = "UPFLOW_ALLOWED_HOSTS", default_value = "")]
+    pub allowed_hosts: String,
+    #[command(flatten)]
+    pub limits: LimitsArgs,
 }
 
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
     pub host: IpAddr,
     pub port: u16,
+    pub serve: ServeSettings,
+}
+
+/// What [`crate::serve`] is told.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    pub access: Access,
+    pub limits: ClientLimits,
+}
+
+impl ServeSettings {
+    /// Open to this machine, as the embedded mode is.
+    pub fn open(limits: ClientLimits) -> Self {
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let door = Door::new(here, &[], &limits.origins);
+        Self { access: Access { door: door.into(), ..Access::open() }, limits }
+    }
 }
 
 /// A listener that could not be had.
@@ -44,31 +80,90 @@ pub enum ListenError {
 }
 
 impl ApiArgs {
-    pub fn check(self, faults: &mut Faults) -> Option<ApiSettings> {
+    /// In `production` the keys that sign tokens must be given: two servers would disagree otherwise.
+    pub fn check(self, production: bool, faults: &mut Faults) -> Option<ApiSettings> {
         let port = faults.number("UPFLOW_PORT", &self.port, 0..=u16::MAX);
         let host = match self.host.trim() {
             "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
             host => host.trim_matches(['[', ']']).parse::<IpAddr>(),
         };
-        let Ok(host) = host else {
-            faults.add(
-                "UPFLOW_HOST",
-                format!("must be an IP address like 127.0.0.1, not {:?}", self.host),
-            );
-            return None;
-        };
-        let open = match self.open.trim() {
-            "" => false,
-            open => faults.flag("UPFLOW_OPEN", open)?,
-        };
-        if !host.is_loopback() && !open {
-            let problem = format!(
-                "is {host}, which others can reach, and there are no keys yet: anybody could upload. Say --open (UPFLOW_OPEN=true) if that is meant"
-            );
+        if host.is_err() {
+            let problem = format!("must be an IP address like 127.0.0.1, not {:?}", self.host);
             faults.add("UPFLOW_HOST", problem);
         }
-        Some(ApiSettings { host, port: port? })
+        let open = match self.open.trim() {
+            "" => Some(false),
+            open => faults.flag("UPFLOW_OPEN", open),
+        };
+        let keys = key_ring(faults, &self.api_keys, self.api_keys_file.as_deref());
+        let tokens = tokens(faults, &self.token_keys);
+        let limits = self.limits.check(faults);
+        let (host, open, keys, tokens) = (host.ok()?, open?, keys?, tokens?);
+        match (&keys, &tokens) {
+            (None, _) if !host.is_loopback() && !open => {
+                let problem = format!(
+                    "is {host}, which others can reach, and there are no keys: anybody could upload. Set UPFLOW_API_KEYS, or say --open (UPFLOW_OPEN=true) if that is meant"
+                );
+                faults.add("UPFLOW_HOST", problem);
+            }
+            (Some(_), _) if open => {
+                faults.add("UPFLOW_OPEN", "is true, and there are keys: choose one of the two");
+            }
+            (Some(_), None) if production => {
+                faults.add("UPFLOW_TOKEN_KEYS", "is not set: upload tokens are signed with it, the same in every process. Set it to id:base64, the base64 from `openssl rand -base64 32`");
+            }
+            _ => {}
+        }
+        let limits = limits?;
+        let hosts = self.allowed_hosts.split([',', ' ']).filter(|host| !host.is_empty());
+        let hosts: Vec<String> = hosts.map(str::to_owned).collect();
+        let access = Access {
+            keys: keys.map(Into::into),
+            tokens: tokens.unwrap_or_else(Tokens::random).into(),
+            door: Door::new(host, &hosts, &limits.origins).into(),
+        };
+        Some(ApiSettings { host, port: port?, serve: ServeSettings { access, limits } })
     }
+}
+
+/// The keys of the variable and of the file. `Some(None)`: there are none.
+fn key_ring(
+    faults: &mut Faults,
+    text: &str,
+    file: Option<&std::path::Path>,
+) -> Option<Option<KeyRing>> {
+    let file = file.filter(|path| !path.as_os_str().is_empty());
+    let Some(path) = file else {
+        let parsed = KeyRing::parse(text);
+        return parsed.map_err(|error| faults.add("UPFLOW_API_KEYS", error.to_string())).ok();
+    };
+    let fault = |faults: &mut Faults, problem: String| {
+        faults.add("UPFLOW_API_KEYS_FILE", format!("{}: {problem}", path.display()));
+    };
+    let more = match std::fs::read_to_string(path) {
+        Ok(more) => more,
+        Err(error) => {
+            fault(faults, error.to_string());
+            return None;
+        }
+    };
+    match KeyRing::parse(&format!("{more}\n{text}")) {
+        // An empty file would open the door without a word.
+        Ok(None) => {
+            fault(faults, "has no key in it".to_owned());
+            None
+        }
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            fault(faults, error.to_string());
+            None
+        }
+    }
+}
+
+/// The keys that sign tokens. `Some(None)`: there are none.
+fn tokens(faults: &mut Faults, text: &str) -> Option<Option<Tokens>> {
+    Tokens::parse(text).map_err(|error| faults.add("UPFLOW_TOKEN_KEYS", error.to_string())).ok()
 }
 
 /// Listens; a taken port is told by the flag and the variable that choose another.

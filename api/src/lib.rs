@@ -2,22 +2,28 @@
 
 mod allow;
 mod announce;
+pub mod auth;
 mod body;
 pub mod config;
+mod cors;
+mod headers;
+pub mod limits;
 mod problem;
 mod routes;
 mod schema;
+mod server;
+mod spec;
 mod validate;
 mod verify;
 
 use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use percent_encoding::percent_decode_str;
 use poem::http::{StatusCode, header};
-use poem::listener::TcpAcceptor;
-use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response};
 use poem_openapi::OpenApiService;
 use tokio::sync::Semaphore;
@@ -27,35 +33,28 @@ use upflow_core::Context;
 use uuid::Uuid;
 
 use allow::Allow;
+use config::ServeSettings;
 use problem::{Code, Problem};
 use routes::{MAX_POLLS, Shared, State};
 
-/// How long requests under way may still take once the server is to stop.
-const DRAIN: Duration = Duration::from_secs(20);
+pub use spec::{openapi_json, openapi_yaml};
+
 /// The most that any request may take; a long poll lasts a minute.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Serves on `listener` until `shutdown`, then ends what is under way.
 pub async fn serve(
     ctx: Context,
+    settings: ServeSettings,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
-    let acceptor = TcpAcceptor::from_std(listener)?;
-    let stop = shutdown.clone();
-    poem::Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(
-            endpoint(ctx, shutdown),
-            async move { stop.cancelled().await },
-            Some(DRAIN),
-        )
-        .await
-}
-
-/// The OpenAPI document, as YAML.
-pub fn openapi_yaml() -> String {
-    service().spec_yaml()
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let header_timeout = settings.limits.header_timeout;
+    let endpoint = endpoint(ctx, settings, shutdown.clone());
+    server::serve(listener, endpoint, header_timeout, shutdown).await;
+    Ok(())
 }
 
 fn service() -> OpenApiService<impl poem_openapi::OpenApi, ()> {
@@ -65,49 +64,92 @@ fn service() -> OpenApiService<impl poem_openapi::OpenApi, ()> {
         routes::downloads::Downloads,
         routes::operators::Operators,
     );
-    OpenApiService::new(api, "UpFlow", env!("CARGO_PKG_VERSION")).description(
-        "Resumable uploads of files of any size, straight from the client to S3 through presigned URLs.",
-    )
+    OpenApiService::new(api, "UpFlow", env!("CARGO_PKG_VERSION"))
 }
 
-fn endpoint(ctx: Context, shutdown: CancellationToken) -> impl Endpoint {
-    let state: Shared = Arc::new(State { ctx, polls: Semaphore::new(MAX_POLLS), shutdown });
-    let service = service();
-    let (yaml, json) = (service.spec_yaml(), service.spec());
-    let allow = Arc::new(Allow::from_spec(&json));
-    let docs = service.swagger_ui();
-    let api = service.data(state.clone()).with(CatchPanic::new().with_handler(panicked));
+fn endpoint(
+    ctx: Context,
+    settings: ServeSettings,
+    shutdown: CancellationToken,
+) -> impl Endpoint<Output = Response> {
+    let ServeSettings { access, limits: clients } = settings;
+    let (polls, pace) = (Semaphore::new(MAX_POLLS), auth::Pace::new(clients.requests_per_second));
+    let state: Shared = Arc::new(State { ctx, polls, shutdown, access, clients, pace });
+    let (yaml, json) = (openapi_yaml(), openapi_json());
+    let front = Arc::new(Front { state: state.clone(), allow: Allow::from_spec(&json) });
+    let docs = routes::docs::page(&json);
+    let guarded = state.clone();
+    let api = service().data(state.clone()).around(move |endpoint, mut request| {
+        let state = guarded.clone();
+        async move {
+            auth::admit(&state, &mut request).await?;
+            endpoint.call(request).await
+        }
+    });
     let api = Arc::new(api);
     routes::pages::routes(state, yaml, json)
         .nest("/docs", docs)
         .nest_no_strip("/uploads", api.clone())
         .nest_no_strip("/stats", api)
         .around(move |endpoint, request| {
-            let allow = allow.clone();
-            async move { Ok::<_, poem::Error>(answer(endpoint, request, &allow).await) }
+            let front = front.clone();
+            async move { Ok::<_, poem::Error>(front.answer(endpoint, request).await) }
         })
+        .map_to_response()
 }
 
-/// Every answer: in time, with an id that the log knows too, and a problem where it is an error.
-async fn answer(endpoint: Arc<impl Endpoint>, request: Request, allow: &Allow) -> Response {
-    let id = Uuid::new_v4();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = tracing::info_span!("request", %id, %method, path);
-    async move {
-        let mut response = reached(endpoint, request).await;
-        if response.status() == StatusCode::METHOD_NOT_ALLOWED
-            && let Ok(methods) = allow.methods(&path).parse()
-        {
-            response.headers_mut().insert(header::ALLOW, methods);
+/// What stands before all routes.
+struct Front {
+    state: Shared,
+    allow: Allow,
+}
+
+impl Front {
+    /// Every answer: in time, with an id that the log knows too, and a problem where it is an error.
+    async fn answer(&self, endpoint: Arc<impl Endpoint>, request: Request) -> Response {
+        let id = Uuid::new_v4();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let span = tracing::info_span!("request", %id, %method, path);
+        async move {
+            let origin = cors::known_origin(&request, &self.state.clients.origins);
+            let mut response = self.let_in(endpoint, request, origin.is_some()).await;
+            let headers = response.headers_mut();
+            if let Some(origin) = origin {
+                cors::add_headers(headers, origin);
+            }
+            headers::secure(headers, &path);
+            if let Ok(id) = id.to_string().parse() {
+                headers.insert("x-request-id", id);
+            }
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                && let Ok(methods) = self.allow.methods(&path).parse()
+            {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+            tracing::debug!(status = response.status().as_u16(), "answered");
+            response
         }
-        if let Ok(id) = id.to_string().parse() {
-            response.headers_mut().insert("x-request-id", id);
-        }
-        tracing::debug!(status = response.status().as_u16(), "answered");
-        response
+        .instrument(span)
+        .await
     }
-    .instrument(span)
-    .await
+
+    async fn let_in(
+        &self,
+        endpoint: Arc<impl Endpoint>,
+        request: Request,
+        known_origin: bool,
+    ) -> Response {
+        // Whoever looks whether the server lives may do so by any name.
+        let open =
+            self.state.access.keys.is_none() && !request.uri().path().starts_with("/health/");
+        if open && let Err(refused) = self.state.access.door.check(&request) {
+            return refused.into_response();
+        }
+        if known_origin && let Some(answer) = cors::preflight(&request) {
+            return answer;
+        }
+        reached(endpoint, request).await
+    }
 }
 
 async fn reached(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
@@ -115,9 +157,12 @@ async fn reached(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
     if percent_decode_str(request.uri().path()).decode_utf8().is_err() {
         return problem::no_such_path().into_response();
     }
-    match tokio::time::timeout(REQUEST_TIMEOUT, endpoint.call(request)).await {
-        Ok(Ok(response)) => response.into_response(),
-        Ok(Err(error)) => problem::from_framework(error),
+    let answer = AssertUnwindSafe(endpoint.call(request)).catch_unwind();
+    match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(Ok(Ok(response))) => response.into_response(),
+        Ok(Ok(Err(error))) => problem::from_framework(error),
+        // The panic hook has logged what and where.
+        Ok(Err(_)) => Problem::internal(&"panic").into_response(),
         Err(_) => {
             tracing::error!("a request took longer than {REQUEST_TIMEOUT:?}");
             Problem::new(Code::Timeout, "nothing confirmed is lost: try again").into_response()
@@ -125,19 +170,17 @@ async fn reached(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
     }
 }
 
-/// The panic hook has logged it.
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    Problem::internal(&"panic").into_response()
-}
-
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn openapi_yaml_is_what_the_code_says() {
-        let committed = include_str!("../../openapi.yaml");
-        assert!(
-            committed == super::openapi_yaml(),
-            "openapi.yaml is out of date: cargo run -p upflow-api -- openapi > openapi.yaml"
-        );
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_does_not_say_why() {
+        let endpoint = poem::endpoint::make_sync(|_| -> Response { panic!("a secret") });
+        let response = reached(Arc::new(endpoint), Request::default()).await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.content_type(), Some("application/problem+json"));
+        let body = response.into_body().into_string().await.unwrap();
+        assert!(body.contains("internal_error") && !body.contains("secret"), "{body}");
     }
 }

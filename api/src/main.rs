@@ -27,6 +27,14 @@ enum Command {
     Serve,
     /// Print openapi.yaml
     Openapi,
+    /// Make an API key: prints the key, which is kept nowhere, and its entry for UPFLOW_API_KEYS
+    Key {
+        /// The owner of what is uploaded with it; another key of the same name is the same owner's
+        name: String,
+        /// For operators: may see events and statistics, and announce uploads again
+        #[arg(long)]
+        admin: bool,
+    },
 }
 
 #[tokio::main]
@@ -37,20 +45,33 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     config::load_dotenv()?;
     let cli = Cli::parse();
-    if let Some(Command::Openapi) = cli.command {
-        print!("{}", upflow_api::openapi_yaml());
-        return Ok(());
+    match cli.command {
+        Some(Command::Openapi) => {
+            print!("{}", upflow_api::openapi_yaml());
+            return Ok(());
+        }
+        Some(Command::Key { name, admin }) => {
+            let (key, entry) = upflow_api::auth::new_key(&name, admin)?;
+            println!("key    {key}\nentry  {entry}");
+            return Ok(());
+        }
+        Some(Command::Serve) | None => {}
     }
     let mut faults = Faults::default();
-    let (api, settings) = (cli.api.check(&mut faults), cli.shared.check(&mut faults));
+    let production = cli.shared.app.is_production();
+    let (api, settings) = (cli.api.check(production, &mut faults), cli.shared.check(&mut faults));
     let (api, settings) = faults.end(api.zip(settings))?;
     config::init_logging(&settings.app);
     let listener = listen(api.host, api.port, "--port", "UPFLOW_PORT")?;
     let ctx = Context::connect(&settings).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
-    tracing::info!(app = settings.app.name, address = %listener.local_addr()?, "the API serves; it is open: no keys are set");
-    upflow_api::serve(ctx, listener, stop).await?;
+    let (app, address) = (settings.app.name, listener.local_addr()?);
+    match &api.serve.access.keys {
+        Some(keys) => tracing::info!(app, %address, ?keys, "the API serves; it asks for keys"),
+        None => tracing::warn!(app, %address, "the API serves; it is OPEN: no keys are set"),
+    }
+    upflow_api::serve(ctx, api.serve, listener, stop).await?;
     tracing::info!("the API has stopped");
     Ok(())
 }

@@ -2,6 +2,8 @@
 //! one table of codes is [`Code::row`]; errors of the parts become problems here and nowhere else. What
 //! is our fault or S3's is logged once, here, and its cause is not shown.
 
+use std::time::Duration;
+
 use poem::http::StatusCode;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
@@ -15,6 +17,17 @@ use upflow_core::uploads;
 pub enum Code {
     BadRequest,
     MalformedJson,
+    CredentialsMissing,
+    CredentialsInvalid,
+    TokenExpired,
+    ApiKeyRequired,
+    AdminRequired,
+    OriginNotAllowed,
+    HostNotAllowed,
+    TooManyRequests,
+    TooManyUploads,
+    TooManyBytes,
+    BodyTimeout,
     InvalidRequest,
     ChunkIndexOutOfRange,
     UnsupportedMediaType,
@@ -40,11 +53,73 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in the order of the table.
+    pub const ALL: [Code; 35] = [
+        Code::BadRequest,
+        Code::MalformedJson,
+        Code::CredentialsMissing,
+        Code::CredentialsInvalid,
+        Code::TokenExpired,
+        Code::ApiKeyRequired,
+        Code::AdminRequired,
+        Code::OriginNotAllowed,
+        Code::HostNotAllowed,
+        Code::TooManyRequests,
+        Code::TooManyUploads,
+        Code::TooManyBytes,
+        Code::BodyTimeout,
+        Code::InvalidRequest,
+        Code::ChunkIndexOutOfRange,
+        Code::UnsupportedMediaType,
+        Code::BodyTooLarge,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::UploadNotFound,
+        Code::UploadAssembling,
+        Code::UploadCompleted,
+        Code::UploadAborted,
+        Code::UploadExpired,
+        Code::UploadNotCompleted,
+        Code::UploadIncomplete,
+        Code::ConfirmInProgress,
+        Code::ChunkMissing,
+        Code::ChunkSizeMismatch,
+        Code::ChunkChecksumMismatch,
+        Code::IdempotencyKeyReused,
+        Code::Internal,
+        Code::DatabaseUnavailable,
+        Code::StorageUnavailable,
+        Code::Timeout,
+    ];
+
     /// The contract: HTTP status, code, title.
     pub fn row(self) -> (u16, &'static str, &'static str) {
         match self {
             Code::BadRequest => (400, "bad_request", "The request cannot be read"),
             Code::MalformedJson => (400, "malformed_json", "The body is not JSON"),
+            Code::CredentialsMissing => {
+                (401, "credentials_missing", "The request has no API key and no token")
+            }
+            Code::CredentialsInvalid => {
+                (401, "credentials_invalid", "The API key or token is not valid")
+            }
+            Code::TokenExpired => (401, "token_expired", "The token of the upload has ended"),
+            Code::ApiKeyRequired => (403, "api_key_required", "This takes an API key"),
+            Code::AdminRequired => (403, "admin_required", "This takes an API key of operators"),
+            Code::OriginNotAllowed => {
+                (403, "origin_not_allowed", "Pages of this origin may not call the server")
+            }
+            Code::HostNotAllowed => {
+                (421, "host_not_allowed", "The server does not answer to this name")
+            }
+            Code::TooManyRequests => (429, "too_many_requests", "The key makes too many requests"),
+            Code::TooManyUploads => {
+                (409, "too_many_uploads", "The owner has too many uploads under way")
+            }
+            Code::TooManyBytes => {
+                (409, "too_many_bytes", "The owner's uploads under way are too large")
+            }
+            Code::BodyTimeout => (408, "body_timeout", "The body took too long"),
             Code::InvalidRequest => (422, "invalid_request", "The request does not fit"),
             Code::ChunkIndexOutOfRange => {
                 (422, "chunk_index_out_of_range", "The upload has no such chunk")
@@ -131,6 +206,7 @@ pub struct Details {
 pub struct FieldError {
     /// JSON pointer (RFC 6901) into the body; a parameter is named `?name` or `{name}`.
     pub pointer: String,
+    /// What is wrong there, and what would fit.
     pub detail: String,
 }
 
@@ -140,12 +216,26 @@ pub enum Problem {
     /// The request cannot be read, or its body is not JSON.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Details>),
+    /// The API key or token is missing, wrong or has ended.
+    #[oai(status = 401, content_type = "application/problem+json")]
+    Unauthorized(
+        Json<Details>,
+        /// What the server asks for (RFC 6750, section 3).
+        #[oai(header = "WWW-Authenticate")]
+        String,
+    ),
+    /// The API key or token is not for this.
+    #[oai(status = 403, content_type = "application/problem+json")]
+    Forbidden(Json<Details>),
     /// There is no such upload, or nothing under this path.
     #[oai(status = 404, content_type = "application/problem+json")]
     NotFound(Json<Details>),
     /// This method is not for this path.
     #[oai(status = 405, content_type = "application/problem+json")]
     MethodNotAllowed(Json<Details>),
+    /// The body took too long.
+    #[oai(status = 408, content_type = "application/problem+json")]
+    RequestTimeout(Json<Details>),
     /// The upload, or a chunk, is not in the state that this needs.
     #[oai(status = 409, content_type = "application/problem+json")]
     Conflict(
@@ -160,9 +250,20 @@ pub enum Problem {
     /// The body is not `application/json`.
     #[oai(status = 415, content_type = "application/problem+json")]
     UnsupportedMediaType(Json<Details>),
+    /// The server does not answer to this name.
+    #[oai(status = 421, content_type = "application/problem+json")]
+    Misdirected(Json<Details>),
     /// A value does not fit; `errors` says which and why.
     #[oai(status = 422, content_type = "application/problem+json")]
     Unprocessable(Json<Details>),
+    /// The key makes more requests than it may.
+    #[oai(status = 429, content_type = "application/problem+json")]
+    TooManyRequests(
+        Json<Details>,
+        /// Seconds after which to ask again.
+        #[oai(header = "Retry-After")]
+        Option<i64>,
+    ),
     /// Something went wrong on our side.
     #[oai(status = 500, content_type = "application/problem+json")]
     Internal(Json<Details>),
@@ -200,6 +301,11 @@ impl Problem {
         let retry = (code == Code::ConfirmInProgress).then_some(1);
         match status {
             400 => Problem::BadRequest(Json(details)),
+            401 => Problem::Unauthorized(Json(details), challenge(code).to_owned()),
+            403 => Problem::Forbidden(Json(details)),
+            408 => Problem::RequestTimeout(Json(details)),
+            421 => Problem::Misdirected(Json(details)),
+            429 => Problem::TooManyRequests(Json(details), Some(1)),
             404 => Problem::NotFound(Json(details)),
             405 => Problem::MethodNotAllowed(Json(details)),
             409 => Problem::Conflict(Json(details), retry),
@@ -208,6 +314,16 @@ impl Problem {
             422 => Problem::Unprocessable(Json(details)),
             503 => Problem::Unavailable(Json(details), Some(RETRY_AFTER)),
             _ => Problem::Internal(Json(details)),
+        }
+    }
+
+    /// The same, asking the client to wait this long: whole seconds, at least one.
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let after = Some(wait.as_secs_f64().ceil().max(1.0) as i64);
+        match self {
+            Problem::TooManyRequests(details, _) => Problem::TooManyRequests(details, after),
+            Problem::Unavailable(details, _) => Problem::Unavailable(details, after),
+            other => other,
         }
     }
 
@@ -287,11 +403,9 @@ impl From<StorageError> for Problem {
                 tracing::error!(%error, "the storage does not answer");
                 let detail = "nothing is lost: try again in a moment";
                 let problem = Problem::new(Code::StorageUnavailable, detail);
-                match (problem, error.retry_after) {
-                    (Problem::Unavailable(details, _), Some(after)) => {
-                        Problem::Unavailable(details, Some(after.as_secs().max(1) as i64))
-                    }
-                    (problem, _) => problem,
+                match error.retry_after {
+                    Some(after) => problem.retry_after(after),
+                    None => problem,
                 }
             }
             _ => Problem::internal(&error),
@@ -299,8 +413,27 @@ impl From<StorageError> for Problem {
     }
 }
 
+/// RFC 6750, section 3.1: no error is named to who has sent nothing.
+fn challenge(code: Code) -> &'static str {
+    match code {
+        Code::CredentialsMissing => r#"Bearer realm="upflow""#,
+        Code::TokenExpired => {
+            r#"Bearer realm="upflow", error="invalid_token", error_description="expired""#
+        }
+        _ => r#"Bearer realm="upflow", error="invalid_token""#,
+    }
+}
+
 pub fn no_such_path() -> Problem {
     Problem::new(Code::NotFound, "no operation or page has this path; /docs shows all of them")
+}
+
+/// As tests of the parts look at it.
+#[cfg(test)]
+impl Problem {
+    pub fn status(self) -> u16 {
+        poem::IntoResponse::into_response(self).status().as_u16()
+    }
 }
 
 /// What the framework refuses before an operation is reached, as a problem. Answers that are no errors,

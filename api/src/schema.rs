@@ -86,24 +86,28 @@ impl From<ChecksumAlgorithm> for Algorithm {
 #[oai(skip_serializing_if_is_none)]
 pub struct InitUpload {
     /// The name the file gets: a name, no path; at most 255 bytes in UTF-8.
-    #[oai(validator(min_length = 1, max_length = 255))]
     pub filename: String,
     /// The bytes of the file; 0 is fine.
-    #[oai(validator(minimum(value = "0"), maximum(value = "53687091200000")))]
     pub file_size: i64,
     /// The bytes of each chunk but the last, from 64 KiB to 5 GiB. Left out: 8 MiB, or more where 10,000
     /// chunks would not do.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub chunk_size: Option<i64>,
     /// The media type that downloads of the file will carry. Left out: `application/octet-stream`.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub content_type: Option<String>,
     /// Left out: `crc64nvme`.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub checksum_algorithm: Option<ChecksumAlgorithm>,
     /// The checksum of the whole file, where it is known: base64 of the big-endian bytes. A file that
     /// turns out to have another one is never completed.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub checksum: Option<String>,
     /// Whatever the caller wants to find again: at most 4 KiB in all.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub metadata: Option<BTreeMap<String, String>>,
     /// Chunks to presign in the same call, at most 1,000.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub chunks: Option<Vec<ChunkRequest>>,
 }
 
@@ -115,24 +119,28 @@ pub struct ChunkRequest {
     pub chunk_index: i32,
     /// The checksum of the chunk in the upload's algorithm: base64 of the big-endian bytes. It is signed
     /// into the URL, and S3 refuses other bytes.
+    #[serde(default, deserialize_with = "crate::body::present")]
     pub checksum: Option<String>,
 }
 
 /// Chunks to presign, 1 to 1,000.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct PresignChunks {
+    /// The chunks to presign, each once.
     pub chunks: Vec<ChunkRequest>,
 }
 
 /// Indexes of chunks that the client has sent, 1 to 1,000.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct ConfirmChunks {
+    /// The indexes, each once.
     pub chunks: Vec<i32>,
 }
 
 /// A request that the client sends to S3 as it is.
 #[derive(Debug, Clone, Object)]
 pub struct PresignedChunk {
+    /// Which chunk this is, from 0.
     pub chunk_index: i32,
     /// `PUT`.
     pub method: String,
@@ -165,6 +173,7 @@ impl PresignedChunk {
 /// The presigned chunks, in the order asked for.
 #[derive(Debug, Clone, Object)]
 pub struct PresignedChunks {
+    /// In the order asked for.
     pub chunks: Vec<PresignedChunk>,
 }
 
@@ -172,21 +181,31 @@ pub struct PresignedChunks {
 #[derive(Debug, Clone, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Upload {
+    /// What the upload is called in every path.
     pub upload_id: Uuid,
+    /// The name the file gets.
     pub filename: String,
+    /// The bytes of the file.
     pub file_size: i64,
     /// The bytes of each chunk but the last.
     pub chunk_size: i64,
+    /// How many chunks there are: indexes from 0 to one less.
     pub total_chunks: i32,
+    /// The media type of the file.
     pub content_type: String,
+    /// What the caller gave at init.
     pub metadata: BTreeMap<String, String>,
+    /// Where the upload stands.
     pub status: UploadStatus,
     /// The confirmed chunks, ascending. Not in lists.
     pub uploaded_chunks: Option<Vec<i32>>,
+    /// How many chunks are confirmed.
     pub uploaded_chunks_count: i32,
+    /// The bytes of the confirmed chunks.
     pub uploaded_bytes: i64,
     /// Chunks that are in the final object already, while it is being assembled.
     pub assembled_chunks: i32,
+    /// How the bytes are checked on their way.
     pub checksum_algorithm: ChecksumAlgorithm,
     /// What the client gave at init.
     pub checksum: Option<String>,
@@ -196,7 +215,9 @@ pub struct Upload {
     pub final_s3_key: String,
     /// Why the upload did not complete; cleared by the next request to complete it.
     pub failure: Option<Failure>,
+    /// When init was called.
     pub created_at: Time,
+    /// When the upload last changed.
     pub updated_at: Time,
     /// When the upload is given up unless its client is heard of before.
     pub expires_at: Time,
@@ -207,6 +228,11 @@ pub struct Upload {
 pub struct NewUpload {
     #[oai(flatten)]
     pub upload: Upload,
+    /// What opens this upload, and nothing else, to a client that has no API key: as a bearer, like one.
+    pub upload_token: String,
+    /// When the token ends. The same init with its `Idempotency-Key` gives another one.
+    pub upload_token_expires_at: Time,
+    /// URLs for the chunks that init named.
     pub presigned: Vec<PresignedChunk>,
 }
 
@@ -218,6 +244,7 @@ pub struct Integrity {
     /// `client_checksums`: the client's checksums were kept and combined, but S3 did not enforce them.
     /// `size_only`: at least one chunk came without a checksum.
     pub level: String,
+    /// The algorithm of `value`.
     pub algorithm: ChecksumAlgorithm,
     /// The checksum of the whole file, combined of its chunks'.
     pub value: Option<String>,
@@ -227,7 +254,9 @@ pub struct Integrity {
 #[derive(Debug, Clone, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Failure {
+    /// Why, as a word for programs.
     pub code: String,
+    /// Why, and what to do.
     pub detail: String,
     /// The chunks to send again.
     pub chunk_indexes: Option<Vec<i32>>,
@@ -237,6 +266,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct UploadPage {
+    /// Newest first.
     pub uploads: Vec<Upload>,
     /// What to send as `cursor` for the next page; absent on the last one.
     pub next_cursor: Option<String>,
@@ -246,39 +276,52 @@ pub struct UploadPage {
 #[derive(Debug, Clone, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct ConfirmedChunk {
+    /// Which chunk, from 0.
     pub chunk_index: i32,
+    /// The bytes of the chunk in storage.
     pub size_bytes: i64,
     /// What S3 keeps of it, in the upload's algorithm.
     pub checksum: Option<String>,
+    /// When it was confirmed.
     pub confirmed_at: Time,
+    /// Where the upload now stands.
     pub status: UploadStatus,
+    /// How many chunks of the upload are confirmed now.
     pub uploaded_chunks_count: i32,
 }
 
 /// What became of each index.
 #[derive(Debug, Clone, Object)]
 pub struct ConfirmedChunks {
+    /// The indexes that are confirmed, ascending.
     pub confirmed: Vec<i32>,
+    /// The indexes that are not, and why.
     pub rejected: Vec<RejectedChunk>,
+    /// Where the upload now stands.
     pub status: UploadStatus,
+    /// How many chunks of the upload are confirmed now.
     pub uploaded_chunks_count: i32,
 }
 
 /// A chunk that is not confirmed.
 #[derive(Debug, Clone, Object)]
 pub struct RejectedChunk {
+    /// Which chunk, from 0.
     pub chunk_index: i32,
     /// `chunk_missing`, `chunk_size_mismatch` or `chunk_checksum_mismatch`.
     pub code: String,
+    /// Why, and what to do.
     pub detail: String,
 }
 
 /// Where to get the final object.
 #[derive(Debug, Clone, Object)]
 pub struct Download {
+    /// Where the file is, for a GET.
     pub url: String,
     /// `GET`.
     pub method: String,
+    /// When the URL ends.
     pub expires_at: Time,
     /// Seconds until then.
     pub expires_in: i64,
@@ -287,28 +330,39 @@ pub struct Download {
 /// What happened to an upload, oldest first, at most 1,000.
 #[derive(Debug, Clone, Object)]
 pub struct UploadEvents {
+    /// Oldest first.
     pub events: Vec<UploadEvent>,
 }
 
+/// Something that happened to an upload.
 #[derive(Debug, Clone, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct UploadEvent {
+    /// When it happened.
     pub at: Time,
+    /// What happened, as a word.
     pub event: String,
+    /// The status before, where it moved.
     pub from_status: Option<String>,
+    /// The status after, where it moved.
     pub to_status: Option<String>,
+    /// More about it, for people.
     pub detail: Option<String>,
 }
 
 /// How many uploads there are.
 #[derive(Debug, Clone, Object)]
 pub struct Stats {
+    /// One for each status that uploads have.
     pub statuses: Vec<StatusStats>,
 }
 
+/// The uploads of one status.
 #[derive(Debug, Clone, Object)]
 pub struct StatusStats {
+    /// The status that these uploads have.
     pub status: UploadStatus,
+    /// How many uploads have it.
     pub uploads: i64,
     /// The bytes of their files, sent or not.
     pub file_bytes: i64,

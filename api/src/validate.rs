@@ -7,11 +7,10 @@ use upflow_core::plan::{Plan, PlanError};
 use upflow_core::storage::Filename;
 use upflow_core::uploads::Declared;
 
+use crate::limits::ClientLimits;
 use crate::problem::{Code, FieldError, Problem};
 use crate::schema::{ChunkRequest, InitUpload};
 
-/// The most chunks that one call presigns or confirms.
-pub const MAX_BATCH: usize = 1_000;
 /// The most bytes of `metadata`, names and values together.
 const MAX_METADATA: usize = 4 * 1024;
 
@@ -26,20 +25,24 @@ pub struct Init {
     pub chunks: Vec<Declared>,
 }
 
-pub fn init(request: InitUpload) -> Result<Init, Problem> {
+pub fn init(request: InitUpload, limits: &ClientLimits) -> Result<Init, Problem> {
     let mut errors = Vec::new();
     let mut wrong = |pointer: &str, detail: String| {
         errors.push(FieldError { pointer: pointer.to_owned(), detail });
     };
     let filename = Filename::parse(&request.filename);
     let filename = filename.map_err(|error| wrong("/filename", error.to_string())).ok();
-    let plan = Plan::new(request.file_size, request.chunk_size).map_err(|error| {
+    let plan = Plan::within(request.file_size, request.chunk_size, limits.chunks);
+    let plan = plan.map_err(|error| {
         let pointer = match error {
             PlanError::FileSize => "/file_size",
-            PlanError::ChunkSize | PlanError::TooManyChunks(_) => "/chunk_size",
+            PlanError::ChunkSize | PlanError::TooManyChunks(..) => "/chunk_size",
         };
         wrong(pointer, error.to_string());
     });
+    if plan.is_ok() && request.file_size > limits.file_size {
+        wrong("/file_size", format!("files may have at most {} bytes here", limits.file_size));
+    }
     let content_type =
         request.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
     if !is_media_type(&content_type) {
@@ -47,6 +50,10 @@ pub fn init(request: InitUpload) -> Result<Init, Problem> {
             "/content_type",
             "must be a media type like image/jpeg, at most 255 bytes".to_owned(),
         );
+    }
+    if is_media_type(&content_type) && !limits.takes_type(&content_type) {
+        let types = limits.content_types.join(", ");
+        wrong("/content_type", format!("files of this type are not taken; possible: {types}"));
     }
     let algorithm = request.checksum_algorithm.map_or_else(Algorithm::default, Algorithm::from);
     let checksum = request.checksum.map(|text| algorithm.parse(&text)).transpose();
@@ -65,19 +72,20 @@ pub fn init(request: InitUpload) -> Result<Init, Problem> {
     };
     let chunks = match requested.as_slice() {
         [] => Vec::new(),
-        requested => chunks(requested, plan, algorithm)?,
+        requested => chunks(requested, plan, algorithm, limits.batch)?,
     };
     Ok(Init { filename, plan, content_type, metadata, algorithm, checksum, chunks })
 }
 
-/// Chunks to presign: 1 to 1,000, each once, each one that the upload has.
+/// Chunks to presign: 1 to `batch`, each once, each one that the upload has.
 pub fn chunks(
     requested: &[ChunkRequest],
     plan: Plan,
     algorithm: Algorithm,
+    batch: usize,
 ) -> Result<Vec<Declared>, Problem> {
     let indexes: Vec<i32> = requested.iter().map(|chunk| chunk.chunk_index).collect();
-    self::indexes(&indexes, plan, |i| format!("/chunks/{i}/chunk_index"))?;
+    self::indexes(&indexes, plan, batch, |i| format!("/chunks/{i}/chunk_index"))?;
     let mut errors = Vec::new();
     let mut declared = Vec::with_capacity(requested.len());
     for (i, chunk) in requested.iter().enumerate() {
@@ -93,14 +101,15 @@ pub fn chunks(
     if errors.is_empty() { Ok(declared) } else { Err(Problem::invalid(errors)) }
 }
 
-/// Indexes of chunks: 1 to 1,000, each once, each one that the upload has.
+/// Indexes of chunks: 1 to `batch`, each once, each one that the upload has.
 pub fn indexes(
     indexes: &[i32],
     plan: Plan,
+    batch: usize,
     pointer: impl Fn(usize) -> String,
 ) -> Result<(), Problem> {
-    if indexes.is_empty() || indexes.len() > MAX_BATCH {
-        let detail = format!("has {} items; 1 to {MAX_BATCH} are possible", indexes.len());
+    if indexes.is_empty() || indexes.len() > batch {
+        let detail = format!("has {} items; 1 to {batch} are possible", indexes.len());
         return Err(Problem::invalid(vec![FieldError { pointer: "/chunks".to_owned(), detail }]));
     }
     let mut seen = HashSet::with_capacity(indexes.len());
@@ -153,6 +162,17 @@ fn is_media_type(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::is_media_type;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_media_type_ends_its_header(text in any::<String>()) {
+            if is_media_type(&text) {
+                prop_assert!(text.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{text:?}");
+                prop_assert!(text.len() <= 255);
+            }
+        }
+    }
 
     #[test]
     fn media_types_cannot_carry_another_header() {

@@ -55,18 +55,17 @@ impl Api {
     }
 
     pub(crate) fn with(http: Http) -> Result<Self, Error> {
-        let bearer = match &http.options.api_key {
-            None => None,
-            Some(key) => {
-                let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
-                    Error::Settings("the API key holds characters that no key has".to_owned())
-                })?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
+        let bearer = http.options.api_key.as_deref().map(bearer).transpose()?;
         let retry = http.options.retry;
         Ok(Self { http, bearer, retry, listener: Listener::none() })
+    }
+
+    /// The same API, opened by the token of an upload where there is no API key.
+    pub(crate) fn or_token(mut self, token: Option<&str>) -> Result<Self, Error> {
+        if self.bearer.is_none() {
+            self.bearer = token.map(bearer).transpose()?;
+        }
+        Ok(self)
     }
 
     /// The same API, which tells `listener` of calls that are tried again.
@@ -80,16 +79,14 @@ impl Api {
     }
 
     /// Creates an upload. The same key and request give the same upload, with fresh URLs.
-    pub async fn init(
+    pub(crate) async fn init(
         &self,
         request: &InitRequest,
         idempotency_key: &str,
-    ) -> Result<(Upload, Vec<Presigned>), CallError> {
+    ) -> Result<InitAnswer, CallError> {
         let call =
             Call { what: "create the upload", method: Method::POST, path: &["init"], limit: SHORT };
-        let answer: InitAnswer =
-            self.run(call, |r| r.header("Idempotency-Key", idempotency_key).json(request)).await?;
-        Ok((answer.upload, answer.presigned))
+        self.run(call, |r| r.header("Idempotency-Key", idempotency_key).json(request)).await
     }
 
     pub async fn get(&self, upload_id: &str) -> Result<Upload, CallError> {
@@ -240,6 +237,13 @@ impl Api {
     fn server(&self) -> String {
         self.http.options.server.as_str().trim_end_matches('/').to_owned()
     }
+}
+
+fn bearer(secret: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::try_from(format!("Bearer {secret}"))
+        .map_err(|_| Error::Settings("the API key holds characters that no key has".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn may_pass(error: &CallError) -> bool {

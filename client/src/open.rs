@@ -12,7 +12,7 @@ use crate::file::Fingerprint;
 use crate::options::FileUpload;
 use crate::progress::{Event, Listener};
 use crate::state::{Identity, Place, Record, path_text};
-use crate::wire::{ChunkWant, InitRequest, Presigned, Status, Upload};
+use crate::wire::{ChunkWant, InitAnswer, InitRequest, Presigned, Status, Upload};
 
 /// Up to this size a file is read before anything is said to the server, so that the URL for its only
 /// chunk comes with the answer to init. Smaller than the server's default chunk.
@@ -75,7 +75,8 @@ impl Run {
         let place = state_dir.map(|dir| Place::lock(&dir, identity.clone())).transpose()?;
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let api = api.telling(&listener);
+        let token = place.as_ref().and_then(Place::load).and_then(|record| record.upload_token);
+        let api = api.telling(&listener).or_token(token.as_deref())?;
         Ok(Self {
             api,
             file,
@@ -135,13 +136,19 @@ impl Run {
         self.listener.tell(Event::StartedAfresh { reason: reason.to_owned() });
     }
 
-    fn remember(&self, idempotency_key: &str, upload_id: Option<String>) -> Result<(), Error> {
+    fn remember(
+        &self,
+        idempotency_key: &str,
+        upload: Option<(String, Option<String>)>,
+    ) -> Result<(), Error> {
         let Some(place) = &self.place else { return Ok(()) };
+        let (upload_id, upload_token) = upload.unzip();
         place.save(&Record {
             identity: self.identity.clone(),
             file: self.fingerprint,
             idempotency_key: idempotency_key.to_owned(),
             upload_id,
+            upload_token: upload_token.flatten(),
         })
     }
 
@@ -169,10 +176,10 @@ impl Run {
             self.remember(&key, None)?;
             let asked = Instant::now();
             match self.api.briefly().init(&request, &key).await {
-                Ok((upload, _)) if replay && is_over(upload.status) => (),
+                Ok(answer) if replay && is_over(answer.upload.status) => (),
                 Err(error) if replay && error.is("idempotency_key_reused") => (),
-                Ok((upload, presigned)) => {
-                    self.remember(&key, Some(upload.upload_id.clone()))?;
+                Ok(InitAnswer { upload, upload_token, presigned }) => {
+                    self.remember(&key, Some((upload.upload_id.clone(), upload_token)))?;
                     return Ok(Opened { upload, resumed: false, presigned, checksum, asked });
                 }
                 Err(error) => {

@@ -3,7 +3,8 @@
 //! system lets go of it when its process ends, however it ends.
 //!
 //! Losing this directory loses nothing but the chance to resume: uploads nobody finishes expire on
-//! the server. No secret is kept in it, and no URL.
+//! the server. No API key is kept in it and no URL, but the token of each upload, with which whoever may
+//! read the file (its owner alone) can go on with that upload.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -58,6 +59,8 @@ pub(crate) struct Record {
     /// Kept before init is called, so that an answer that got lost makes no second upload.
     pub idempotency_key: String,
     pub upload_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_token: Option<String>,
 }
 
 /// The place of one upload in the state directory, locked for as long as this lives.
@@ -204,6 +207,7 @@ mod tests {
             file: Fingerprint { file_size: 7, modified_ns: -1 },
             idempotency_key: "k".into(),
             upload_id: Some("u".into()),
+            upload_token: Some("t".into()),
         }
     }
 

@@ -127,10 +127,13 @@ pub struct ChunkWant {
     pub checksum: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Holds a secret: not `Debug`.
+#[derive(Deserialize)]
 pub(crate) struct InitAnswer {
     #[serde(flatten)]
     pub upload: Upload,
+    /// Opens this upload to who has no API key.
+    pub upload_token: Option<String>,
     #[serde(default)]
     pub presigned: Vec<Presigned>,
 }
@@ -208,7 +211,8 @@ mod tests {
         let answer: InitAnswer = serde_json::from_str(text).unwrap();
         assert_eq!(answer.upload.status, Status::Unknown);
         assert_eq!(answer.presigned.len(), 1);
-        assert!(!format!("{answer:?}").contains("Signature"));
+        assert_eq!(answer.upload_token.as_deref(), Some("t"));
+        assert!(!format!("{:?}", answer.presigned).contains("Signature"));
     }
 
     #[test]

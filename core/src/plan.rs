@@ -38,24 +38,39 @@ pub enum PlanError {
     )]
     ChunkSize,
     #[error(
-        "a file has at most {MAX_CHUNKS} chunks: this one needs a chunk_size of at least {0} bytes, or leave chunk_size out"
+        "a file has at most {1} chunks: this one needs a chunk_size of at least {0} bytes, or leave chunk_size out"
     )]
-    TooManyChunks(i64),
+    TooManyChunks(i64, i64),
 }
 
 impl Plan {
     /// Cuts a file of `file_size` bytes into chunks of `chunk_size` bytes, or, where none is asked
     /// for, of 8 MiB grown by whole MiB until 10,000 chunks suffice.
     pub fn new(file_size: i64, chunk_size: Option<i64>) -> Result<Self, PlanError> {
+        Self::within(file_size, chunk_size, MAX_CHUNKS)
+    }
+
+    /// The same with at most `max_chunks`, 1 to 10,000.
+    pub fn within(
+        file_size: i64,
+        chunk_size: Option<i64>,
+        max_chunks: i64,
+    ) -> Result<Self, PlanError> {
+        let max_chunks = max_chunks.clamp(1, MAX_CHUNKS);
         if !(0..=MAX_FILE_SIZE).contains(&file_size) {
             return Err(PlanError::FileSize);
         }
-        let needed = div_ceil(file_size, MAX_CHUNKS);
+        let needed = div_ceil(file_size, max_chunks);
+        if needed > MAX_CHUNK_SIZE {
+            return Err(PlanError::TooManyChunks(needed, max_chunks));
+        }
         let chunk_size = match chunk_size {
             Some(asked) if !(MIN_CHUNK_SIZE..=MAX_CHUNK_SIZE).contains(&asked) => {
                 return Err(PlanError::ChunkSize);
             }
-            Some(asked) if asked < needed => return Err(PlanError::TooManyChunks(needed)),
+            Some(asked) if asked < needed => {
+                return Err(PlanError::TooManyChunks(needed, max_chunks));
+            }
             Some(asked) => asked,
             None => DEFAULT_CHUNK_SIZE.max(div_ceil(needed, MIB) * MIB),
         };
@@ -144,7 +159,7 @@ mod tests {
         assert_eq!(Plan::new(1, Some(MIN_CHUNK_SIZE - 1)), Err(PlanError::ChunkSize));
         assert_eq!(Plan::new(1, Some(MAX_CHUNK_SIZE + 1)), Err(PlanError::ChunkSize));
         let refused = Plan::new(10 * GIB, Some(MIN_CHUNK_SIZE)).unwrap_err();
-        assert_eq!(refused, PlanError::TooManyChunks(1_073_742));
+        assert_eq!(refused, PlanError::TooManyChunks(1_073_742, MAX_CHUNKS));
         assert!(Plan::new(10 * GIB, Some(1_073_742)).is_ok());
     }
 

@@ -5,6 +5,7 @@ mod legacy;
 mod lock;
 mod m20261123_000001_uploads;
 mod m20261124_000002_upkeep;
+mod m20261125_000001_owner_quota;
 
 pub use lock::up;
 use sea_orm_migration::prelude::*;
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261123_000001_uploads::Migration),
             Box::new(m20261124_000002_upkeep::Migration),
+            Box::new(m20261125_000001_owner_quota::Migration),
         ]
     }
 

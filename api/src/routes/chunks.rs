@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Shared, Tag, presigned};
 use crate::announce::announce_confirmed;
+use crate::auth::Caller;
 use crate::body::Body;
 use crate::problem::Problem;
 use crate::schema::{
@@ -37,12 +38,18 @@ impl Chunks {
     async fn presign_chunks(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
         body: Body<PresignChunks>,
     ) -> Result<Json<PresignedChunks>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
-        let declared = validate::chunks(&body.0.chunks, row.plan(), row.checksum_algorithm)?;
+        let declared = validate::chunks(
+            &body.0.chunks,
+            row.plan(),
+            row.checksum_algorithm,
+            state.clients.batch,
+        )?;
         let (_, chunks) = presigned(ctx, upload_id.0, &declared).await?;
         Ok(Json(PresignedChunks { chunks }))
     }
@@ -59,6 +66,7 @@ impl Chunks {
     async fn confirm_chunk(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
         chunk_index: Path<i32>,
     ) -> Result<Json<ConfirmedChunk>, Problem> {
@@ -108,13 +116,14 @@ impl Chunks {
     async fn confirm_chunks(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
         body: Body<ConfirmChunks>,
     ) -> Result<Json<ConfirmedChunks>, Problem> {
         let ctx = &state.ctx;
         let (row, now) = (rows::find(&ctx.db, upload_id.0).await?, now());
         let indexes = body.0.chunks;
-        validate::indexes(&indexes, row.plan(), |i| format!("/chunks/{i}"))?;
+        validate::indexes(&indexes, row.plan(), state.clients.batch, |i| format!("/chunks/{i}"))?;
         if row.status == Status::PendingAssembly {
             return all_confirmed_before(ctx, &row, indexes).await;
         }

@@ -11,6 +11,7 @@ use upflow_core::uploads as rows;
 use uuid::Uuid;
 
 use super::{Shared, Tag};
+use crate::auth::Caller;
 use crate::problem::{Code, Problem};
 use crate::schema::{Download, time};
 
@@ -30,6 +31,7 @@ impl Downloads {
     async fn get_download(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<Download>, Problem> {
         let ctx = &state.ctx;

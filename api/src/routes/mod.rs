@@ -1,6 +1,7 @@
 //! The operations, one file a resource, and what all of them share.
 
 pub mod chunks;
+pub mod docs;
 pub mod downloads;
 pub mod operators;
 pub mod pages;
@@ -16,6 +17,8 @@ use upflow_core::db::now;
 use upflow_core::uploads::{self as rows, Declared};
 use uuid::Uuid;
 
+use crate::auth::{Access, Pace};
+use crate::limits::ClientLimits;
 use crate::problem::Problem;
 use crate::schema::{PresignedChunk, Progress, Upload};
 
@@ -37,12 +40,12 @@ pub struct State {
     /// Bounds the long polls; one more is answered at once.
     pub polls: Semaphore,
     pub shutdown: CancellationToken,
+    pub access: Access,
+    pub clients: ClientLimits,
+    pub pace: Pace,
 }
 
 pub type Shared = Arc<State>;
-
-/// The owner of what is uploaded without a key.
-const OPEN: &str = "open";
 
 /// How many long polls one server holds.
 pub const MAX_POLLS: usize = 1_000;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Shared, Tag, shown};
 use crate::announce::announce;
+use crate::auth::Caller;
 use crate::problem::Problem;
 use crate::schema::{Stats, StatusStats, Upload, UploadEvent, UploadEvents, time};
 
@@ -28,6 +29,7 @@ impl Operators {
     async fn requeue_upload(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;
@@ -37,6 +39,8 @@ impl Operators {
     }
 
     /// See what happened to an upload
+    ///
+    /// Moves of its status, attempts and failures, oldest first, of any owner's upload.
     #[oai(
         path = "/uploads/:upload_id/events",
         method = "get",
@@ -46,6 +50,7 @@ impl Operators {
     async fn list_upload_events(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<UploadEvents>, Problem> {
         let ctx = &state.ctx;
@@ -62,8 +67,14 @@ impl Operators {
     }
 
     /// Count uploads by status
+    ///
+    /// Of all owners.
     #[oai(path = "/stats", method = "get", operation_id = "get_stats", tag = "Tag::Operators")]
-    async fn get_stats(&self, state: Data<&Shared>) -> Result<Json<Stats>, Problem> {
+    async fn get_stats(
+        &self,
+        state: Data<&Shared>,
+        _caller: Caller,
+    ) -> Result<Json<Stats>, Problem> {
         let rows = rows::stats(&state.ctx.db).await?.into_iter();
         let statuses = rows.map(|row| StatusStats {
             status: row.status.into(),

@@ -14,14 +14,15 @@ use sha2::{Digest, Sha256};
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::storage::ObjectKey;
-use upflow_core::uploads::{self as rows, Created, Cursor, Filter, Requested};
+use upflow_core::uploads::{self as rows, Created, Cursor, Filter, Quota, Requested};
 use uuid::Uuid;
 
-use super::{OPEN, Shared, Tag, presigned, shown};
+use super::{Shared, Tag, presigned, shown};
 use crate::announce::announce;
+use crate::auth::Caller;
 use crate::body::Body;
 use crate::problem::{Code, FieldError, Problem};
-use crate::schema::{InitUpload, NewUpload, Progress, Upload, UploadPage, UploadStatus};
+use crate::schema::{InitUpload, NewUpload, Progress, Upload, UploadPage, UploadStatus, time};
 use crate::{validate, verify};
 
 pub struct Uploads;
@@ -68,13 +69,14 @@ impl Uploads {
         /// then be asked for again.
         #[oai(name = "Idempotency-Key")]
         _idempotency_key: Header<Option<String>>,
+        caller: Caller,
         request: &Request,
         body: Body<InitUpload>,
     ) -> Result<InitAnswer, Problem> {
         let ctx = &state.ctx;
         let hash = request_hash(&body.0)?;
         let idempotency = idempotency_key(request)?.map(|key| (key, hash));
-        let init = validate::init(body.0)?;
+        let init = validate::init(body.0, &state.clients)?;
         let upload_id = Uuid::new_v4();
         let final_key = ObjectKey::Final { upload_id, filename: init.filename.clone() };
         let new = rows::NewUpload {
@@ -86,8 +88,12 @@ impl Uploads {
             algorithm: init.algorithm,
             checksum: init.checksum,
             final_s3_key: ctx.storage.key(&final_key),
-            owner: OPEN.to_owned(),
+            owner: caller.owner().to_owned(),
             idempotency,
+            quota: caller.has_quota().then_some(Quota {
+                uploads: state.clients.active_uploads,
+                bytes: state.clients.active_bytes,
+            }),
         };
         let created = rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await?;
         let (upload, replayed) = match created {
@@ -99,6 +105,18 @@ impl Uploads {
                     "this Idempotency-Key came with another request before: use a new one for a new upload",
                 ));
             }
+            Created::TooManyUploads => {
+                return Err(Problem::new(
+                    Code::TooManyUploads,
+                    "complete or abort some of them first, or let them expire",
+                ));
+            }
+            Created::TooManyBytes => {
+                return Err(Problem::new(
+                    Code::TooManyBytes,
+                    "complete or abort some of them first, or send a smaller file",
+                ));
+            }
         };
         // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
         let takes_chunks = upload.status_at(now()).takes_chunks();
@@ -107,8 +125,15 @@ impl Uploads {
         } else {
             (upload, Vec::new())
         };
+        let token_expires_at = upload.expires_at + state.clients.token_grace;
+        let upload_token = state.access.tokens.sign(upload.upload_id, token_expires_at);
         let upload = shown(ctx, upload).await?;
-        Ok(InitAnswer::Created(Json(NewUpload { upload, presigned })))
+        Ok(InitAnswer::Created(Json(NewUpload {
+            upload,
+            upload_token,
+            upload_token_expires_at: time(token_expires_at),
+            presigned,
+        })))
     }
 
     /// Get an upload
@@ -124,7 +149,9 @@ impl Uploads {
     async fn get_upload(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
+        /// The status to wait for.
         wait_for: Query<Option<UploadStatus>>,
         /// 0 to 60; without it 30.
         timeout_seconds: Query<Option<i32>>,
@@ -146,11 +173,14 @@ impl Uploads {
         Ok(Json(shown(&state.ctx, row).await?))
     }
 
-    /// List uploads, newest first
+    /// List uploads
+    ///
+    /// Those of the key's owner, newest first, a page at a time and without their `uploaded_chunks`.
     #[oai(path = "/uploads", method = "get", operation_id = "list_uploads", tag = "Tag::Uploads")]
     async fn list_uploads(
         &self,
         state: Data<&Shared>,
+        caller: Caller,
         /// Only uploads of this status.
         status: Query<Option<UploadStatus>>,
         /// 1 to 100; without it 50.
@@ -170,7 +200,7 @@ impl Uploads {
             parse_cursor(&text).ok_or_else(|| wrong("?cursor", "is no next_cursor of a page"))
         });
         let filter = Filter {
-            owner: Some(OPEN.to_owned()),
+            owner: Some(caller.owner().to_owned()),
             status: status.0.map(Into::into),
             after: after.transpose()?,
             // One more, to know whether there is another page.
@@ -210,6 +240,7 @@ impl Uploads {
     async fn reconcile_upload(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;
@@ -236,6 +267,7 @@ impl Uploads {
     async fn complete_upload(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<CompleteAnswer, Problem> {
         let ctx = &state.ctx;
@@ -282,6 +314,7 @@ impl Uploads {
     async fn abort_upload(
         &self,
         state: Data<&Shared>,
+        _caller: Caller,
         upload_id: Path<Uuid>,
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;

@@ -133,6 +133,8 @@ pub struct EmbeddedArgs {
     pub worker: WorkerArgs,
     #[command(flatten)]
     pub limits: LimitsArgs,
+    #[command(flatten)]
+    pub clients: upflow_api::limits::LimitsArgs,
 }
 
 #[derive(Debug, Clone)]
@@ -144,6 +146,7 @@ pub struct EmbeddedSettings {
     pub app: AppSettings,
     pub worker: WorkerSettings,
     pub limits: Limits,
+    pub clients: upflow_api::limits::ClientLimits,
 }
 
 impl EmbeddedArgs {
@@ -159,6 +162,7 @@ impl EmbeddedArgs {
         let app = self.app.check(faults);
         let worker = self.worker.check(faults);
         let limits = self.limits.check(faults);
+        let clients = self.clients.check(faults);
         Some(EmbeddedSettings {
             host: IpAddr::from([127, 0, 0, 1]),
             port: port?,
@@ -166,6 +170,7 @@ impl EmbeddedArgs {
             app: app?,
             worker: worker?,
             limits: limits?,
+            clients: clients?,
         })
     }
 }

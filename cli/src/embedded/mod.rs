@@ -12,7 +12,7 @@ pub mod store;
 use std::net::SocketAddr;
 
 use tokio_util::sync::CancellationToken;
-use upflow_api::config::listen;
+use upflow_api::config::{ServeSettings, listen};
 use upflow_core::config::{self as core_config, Faults};
 use upflow_core::shutdown;
 
@@ -34,7 +34,8 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     let address = api.local_addr()?;
     let foundation = Foundation::start_with(&settings.store, s3, settings.limits.clone()).await?;
     let worker = upflow_worker::run(foundation.ctx.clone(), settings.worker, stop.clone());
-    let serve = upflow_api::serve(foundation.ctx.clone(), api, stop.clone());
+    let open = ServeSettings::open(settings.clients);
+    let serve = upflow_api::serve(foundation.ctx.clone(), open, api, stop.clone());
     println!("{}", greeting(address, foundation.s3, &settings.store));
     // Whichever ends first ends the other.
     let serve = async {

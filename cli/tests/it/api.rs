@@ -77,6 +77,8 @@ async fn every_fault_of_an_init_is_told_at_once_with_its_place(stack: Stack) {
     let init = |body: Value| stack.post("/uploads/init", body);
     for (body, pointer) in [
         (json!({ "filename": "a" }), "/file_size"),
+        (json!({ "filename": "a", "file_size": 1, "checksum": null }), "/checksum"),
+        (json!({ "filename": "a", "file_size": null }), "/file_size"),
         (json!({ "filename": "a", "file_size": "1" }), "/file_size"),
         (json!({ "filename": "a", "file_size": 1, "chunk_size": 1 }), "/chunk_size"),
         (

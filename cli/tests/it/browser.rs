@@ -280,7 +280,8 @@ async fn answer(
             "nothing" => {
                 nothing_under(stack, &chunks(id())).await;
                 nothing_under(stack, &finals(id())).await;
-                let left = stack.ctx().storage.list_multiparts(&finals(id()), None).await.unwrap().uploads;
+                let left =
+                    stack.ctx().storage.list_multiparts(&finals(id()), None).await.unwrap().uploads;
                 assert!(left.is_empty(), "multipart uploads are left: {left:?}");
             }
             other => panic!("{other} is not a question"),

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upflow::embedded::Foundation;
+use upflow_api::config::ServeSettings;
+use upflow_api::limits::ClientLimits;
 use upflow_core::Context;
 use upflow_core::config::{DatabaseSettings, Limits, StorageSettings};
 use upflow_core::queue::Queue;
@@ -43,6 +45,7 @@ type Test = fn(Stack) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Clone)]
 pub struct Options {
     pub limits: Limits,
+    pub serve: ServeSettings,
     pub worker: WorkerSettings,
     /// Reach database, queue and storage through gates that can be shut.
     pub gated: bool,
@@ -64,6 +67,7 @@ impl Default for Options {
                 eager: true,
                 s3_calls_per_request: 16,
             },
+            serve: ServeSettings::open(ClientLimits::default()),
             worker: WorkerSettings {
                 jobs: 4,
                 copies: 8,
@@ -247,7 +251,7 @@ impl Stack {
             http: crate::client::http(),
             dir,
         }));
-        stack.serve(listener);
+        stack.serve(listener, stack.0.options.serve.clone());
         stack.start_worker();
         stack
     }
@@ -259,16 +263,22 @@ impl Stack {
         sibling
     }
 
-    fn serve(&self, listener: TcpListener) {
+    fn serve(&self, listener: TcpListener, settings: ServeSettings) {
         let stop = CancellationToken::new();
-        let serve = upflow_api::serve(self.0.serving.clone(), listener, stop.clone());
+        let serve = upflow_api::serve(self.0.serving.clone(), settings, listener, stop.clone());
         let task = tokio::spawn(async move { serve.await.unwrap() });
         *self.0.api.lock().unwrap() = Some(Running { stop, task });
     }
 
     /// Serves again on the address it had.
     pub async fn start_api(&self) {
-        self.serve(TcpListener::bind(self.0.address).unwrap());
+        self.serve(TcpListener::bind(self.0.address).unwrap(), self.0.options.serve.clone());
+    }
+
+    /// Serves from now on with other settings.
+    pub async fn serve_otherwise(&self, settings: ServeSettings) {
+        self.stop_api().await;
+        self.serve(TcpListener::bind(self.0.address).unwrap(), settings);
     }
 
     pub async fn stop_api(&self) {
@@ -302,9 +312,10 @@ impl Stack {
 
     /// One more API that can be killed, at this address.
     pub async fn start_mortal_api(&self, address: SocketAddr) -> Mortal {
+        let settings = self.0.options.serve.clone();
         let serve = move |ctx| async move {
             let listener = TcpListener::bind(address).unwrap();
-            upflow_api::serve(ctx, listener, CancellationToken::new()).await.unwrap();
+            upflow_api::serve(ctx, settings, listener, CancellationToken::new()).await.unwrap();
         };
         self.mortal(serve).await
     }

@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod ahead;
 mod api;
+mod aws_clients;
 mod backends;
 mod browser;
 mod chaos;
@@ -16,10 +18,12 @@ mod crash;
 mod faults;
 mod flow;
 mod gate;
+mod hardening;
 mod harness;
 mod janitor;
 mod kills;
 mod life;
+mod limits;
 mod outage;
 mod processes;
 mod production;
@@ -27,7 +31,8 @@ mod programs;
 mod proxy;
 mod resume;
 mod s3_command;
-mod sdks;
+mod sdk;
+
 mod storage;
 mod worker;
 
@@ -46,8 +51,11 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 11] = [
+    let everywhere: [Suite; 14] = [
         api::SUITE,
+        access::SUITE,
+        limits::SUITE,
+        hardening::SUITE,
         life::SUITE,
         flow::SUITE,
         resume::SUITE,
@@ -67,11 +75,13 @@ fn main() {
     for suite in [command::BARE, s3_command::SUITE, crash::SUITE] {
         trials.extend(suite.trials(Backend::Embedded));
     }
+    trials.extend(access::PROGRAMS.trials(Backend::Production));
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
     trials.extend(janitor::SUITE.trials(Backend::Production));
     trials.extend(connections::SUITE.trials(Backend::Production));
+    trials.extend(sdk::trials());
     // Last, and together: a browser takes the time of other tests.
     trials.extend(browser::trials(Backend::Embedded));
     trials.extend(browser::trials(Backend::Production));
@@ -82,7 +92,7 @@ fn main() {
         }
     }
     trials.extend(backends::trials());
-    trials.extend(sdks::trials());
+    trials.extend(aws_clients::trials());
     let ended = libtest_mimic::run(&arguments, trials);
     backends::stop();
     ended.exit();

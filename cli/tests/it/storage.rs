@@ -59,6 +59,12 @@ async fn a_presigned_put_takes_exactly_what_was_signed(stack: Stack) {
     assert!(send(url.clone(), None, bytes.clone()).await >= 400);
     let moved = url.replace("/chunks/0?", "/chunks/1?");
     assert!(send(moved, right.clone(), bytes.clone()).await >= 400);
+    // A longer life, another time of signing.
+    let longer = url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000");
+    assert!(longer != url && send(longer, right.clone(), bytes.clone()).await >= 400);
+    let at = url.find("X-Amz-Date=").unwrap() + "X-Amz-Date=".len();
+    let later = format!("{}2099{}", &url[..at], &url[at + 4..]);
+    assert!(send(later, right.clone(), bytes.clone()).await >= 400);
     assert_eq!(send(url, right, bytes).await, 200);
     let head = storage.head(&key).await.unwrap().unwrap();
     assert_eq!(head.size, 1_000);

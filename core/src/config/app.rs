@@ -36,8 +36,12 @@ pub struct AppSettings {
 }
 
 impl AppArgs {
+    pub fn is_production(&self) -> bool {
+        matches!(self.app_env.as_str(), "production" | "prod")
+    }
+
     pub fn check(self, faults: &mut Faults) -> Option<AppSettings> {
-        let production = matches!(self.app_env.as_str(), "production" | "prod");
+        let production = self.is_production();
         let json_logs = match self.log_format.as_deref() {
             None | Some("") => production,
             Some("json") => true,

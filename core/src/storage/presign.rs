@@ -203,6 +203,24 @@ pub(super) fn content_disposition(filename: &Filename) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_filename_ends_its_header_or_adds_to_it(name in any::<String>()) {
+            if let Ok(filename) = Filename::parse(&name) {
+                let header = content_disposition(&filename);
+                prop_assert!(header.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{header}");
+                let rest = header.strip_prefix("attachment; filename=\"").unwrap();
+                let (fallback, exact) = rest.split_once('"').unwrap();
+                prop_assert!(!fallback.contains(['\\', '%']));
+                let exact = exact.strip_prefix("; filename*=UTF-8''").unwrap();
+                prop_assert!(!exact.contains([';', '"', ' ', ',']), "{header}");
+                let read = percent_encoding::percent_decode_str(exact).decode_utf8().unwrap();
+                prop_assert_eq!(read, name);
+            }
+        }
+    }
 
     #[test]
     fn the_origin_of_a_url_ends_before_its_path() {

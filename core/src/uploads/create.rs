@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, TryInsertResult};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend,
+    EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Statement, TryInsertResult,
+};
 use uuid::Uuid;
 
 use super::{Error, Upload, record};
@@ -28,6 +32,15 @@ pub struct NewUpload {
     pub owner: String,
     /// The key, and a hash of the request it came with.
     pub idempotency: Option<(String, String)>,
+    pub quota: Option<Quota>,
+}
+
+/// What one owner may have under way; `None` is no bound.
+#[derive(Debug, Clone, Copy)]
+pub struct Quota {
+    pub uploads: Option<i64>,
+    /// Of their files, sent or not.
+    pub bytes: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -37,6 +50,10 @@ pub enum Created {
     Replayed(Upload),
     /// The key has made another upload before.
     KeyReused,
+    /// The owner has as many uploads under way as it may. Nothing was stored.
+    TooManyUploads,
+    /// The files of the owner's uploads under way, with this one, have more bytes than they may.
+    TooManyBytes,
 }
 
 /// Inserts the upload. Of any number of calls with one idempotency key, exactly one makes a row.
@@ -47,6 +64,7 @@ pub async fn create(
     life: Duration,
 ) -> Result<Created, Error> {
     let (idempotency_key, request_hash) = new.idempotency.unzip();
+    let quota = new.quota;
     let upload = Upload {
         upload_id: new.upload_id,
         filename: new.filename,
@@ -78,12 +96,28 @@ pub async fn create(
         updated_at: now,
     };
     let tx = db::begin(db).await?;
+    if quota.is_some() && tx.get_database_backend() == DbBackend::Postgres {
+        // One at a time for each owner: two that count at once would not see each other. Ends with the
+        // transaction. SQLite has one writer anyway.
+        tx.execute_raw(Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            [format!("upflow quota of {}", upload.owner).into()],
+        ))
+        .await?;
+    }
     let row = session::ActiveModel::from(upload.clone()).reset_all();
     let inserted = session::Entity::insert(row)
         .on_conflict_do_nothing_on([session::Column::Owner, session::Column::IdempotencyKey])
         .exec_without_returning(&tx)
         .await?;
     if matches!(inserted, TryInsertResult::Inserted(1..)) {
+        if let Some(quota) = quota
+            && let Some(exceeded) = exceeded(&tx, &upload.owner, quota, now).await?
+        {
+            tx.rollback().await?;
+            return Ok(exceeded);
+        }
         record(&tx, upload.upload_id, "initialized", None, None, now).await?;
         tx.commit().await?;
         return Ok(Created::New(upload));
@@ -100,4 +134,45 @@ pub async fn create(
     } else {
         Ok(Created::KeyReused)
     }
+}
+
+#[derive(FromQueryResult)]
+struct UnderWay {
+    uploads: i64,
+    bytes: f64,
+}
+
+/// What of the quota the owner's uploads under way exceed, if anything.
+async fn exceeded(
+    tx: &DatabaseTransaction,
+    owner: &str,
+    quota: Quota,
+    now: DateTime<Utc>,
+) -> Result<Option<Created>, Error> {
+    let ended = [Status::Completed, Status::Aborted, Status::Expired];
+    let bytes = "CAST(COALESCE(SUM(CAST(file_size AS double precision)), 0) AS double precision)";
+    let under_way = session::Entity::find()
+        .select_only()
+        .column_as(Expr::cust("COUNT(*)"), "uploads")
+        // As a sum of whole numbers it could overflow.
+        .column_as(Expr::cust(bytes), "bytes")
+        .filter(session::Column::Owner.eq(owner))
+        .filter(session::Column::Status.is_not_in(ended))
+        // One past its life counts no more, whether or not the janitor has been by.
+        .filter(
+            Condition::any()
+                .add(session::Column::ExpiresAt.gt(now))
+                .add(session::Column::Status.eq(Status::PendingAssembly)),
+        )
+        .into_model::<UnderWay>()
+        .one(tx)
+        .await?;
+    let Some(under_way) = under_way else { return Ok(None) };
+    Ok(if quota.uploads.is_some_and(|most| under_way.uploads > most) {
+        Some(Created::TooManyUploads)
+    } else if quota.bytes.is_some_and(|most| under_way.bytes > most as f64) {
+        Some(Created::TooManyBytes)
+    } else {
+        None
+    })
 }

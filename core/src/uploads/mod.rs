@@ -18,13 +18,13 @@ pub use chunks::{
     Confirmed, Declared, Requested, SeenChunk, abort, chunk_rows, confirm, declare, drop_chunks,
     request_assembly, uncopied,
 };
-pub use create::{Created, NewUpload, create};
+pub use create::{Created, NewUpload, Quota, create};
 pub use janitor::{
     adopt, claim_cleanup, cleaned, delete_retired, expire, known, overdue, retired,
     stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
-    Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, progress, stats,
+    Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner, progress, stats,
 };
 
 use std::time::Duration;

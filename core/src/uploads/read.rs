@@ -21,6 +21,17 @@ pub async fn find(db: &Db, id: Uuid) -> Result<Upload, Error> {
     session::Entity::find_by_id(id).one(db).await?.ok_or(Error::NotFound)
 }
 
+/// Whose upload it is.
+pub async fn owner(db: &Db, id: Uuid) -> Result<String, Error> {
+    let owner = session::Entity::find_by_id(id)
+        .select_only()
+        .column(session::Column::Owner)
+        .into_tuple()
+        .one(db)
+        .await?;
+    owner.ok_or(Error::NotFound)
+}
+
 /// How far the chunks of an upload are: the confirmed ones and their bytes, and those in the final
 /// object's parts already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

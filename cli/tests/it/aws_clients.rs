@@ -15,7 +15,7 @@ use crate::harness::{Backend, Stack, Suite};
 use crate::programs::{Running, program, run};
 use crate::suite;
 
-const SUITE: Suite = suite! { "sdks":
+const SUITE: Suite = suite! { "aws_clients":
     boto3_sends_a_file_in_parts_and_lists_2500_keys,
     the_aws_command_line_sends_a_file_in_parts_and_lists_2500_keys,
 };
@@ -30,7 +30,7 @@ pub fn trials() -> impl Iterator<Item = Trial> {
 }
 
 fn python() -> Option<PathBuf> {
-    std::env::var_os("TEST_SDK_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from)
+    std::env::var_os("TEST_AWS_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// A server, and what it prints for a shell.
@@ -47,7 +47,7 @@ async fn start(stack: &Stack) -> (Running, Vec<(String, String)>) {
 
 /// Python with these settings and no others.
 fn sdk(stack: &Stack, settings: &[(String, String)]) -> Command {
-    let python = python().expect("TEST_SDK_PYTHON is not set: use scripts/test");
+    let python = python().expect("TEST_AWS_PYTHON is not set: use scripts/test");
     let mut command = Command::new(python);
     command.env_clear().env("HOME", stack.dir()).env("PATH", "/usr/bin:/bin").kill_on_drop(true);
     command.env("LC_ALL", "C.UTF-8").env("AWS_EC2_METADATA_DISABLED", "true");
@@ -57,7 +57,7 @@ fn sdk(stack: &Stack, settings: &[(String, String)]) -> Command {
 
 async fn boto3_sends_a_file_in_parts_and_lists_2500_keys(stack: Stack) {
     let (_running, settings) = start(&stack).await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sdks/boto3_client.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/aws_clients/boto3_client.py");
     let ended = run(sdk(&stack, &settings).arg(script).arg(stack.dir())).await;
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
 }
