@@ -2,6 +2,7 @@
 
 import { UpFlow } from "./upflow.js";
 import { announce } from "./demo/card.js";
+import { Door } from "./demo/door.js";
 import { canPick, dropped, pick } from "./demo/handles.js";
 import { Item } from "./demo/item.js";
 import { recall, remembered, whenFree } from "./demo/remembered.js";
@@ -20,12 +21,16 @@ const requests = new Requests(byId("requests"), byId("no-requests"));
 // The API is where this page comes from, below whatever path a proxy puts before it.
 const server = new URL("..", location.href).href;
 const connect = (token) => new UpFlow({ server, token, onRequest: (request) => requests.show(request) });
-let client = connect();
+const door = new Door({
+  server,
+  section: byId("door"),
+  unlocked: byId("unlocked"),
+  onKey: (key) => (client = connect(key)),
+});
+let client = connect(door.key);
+door.look();
 
 byId("settings").addEventListener("submit", (event) => event.preventDefault());
-byId("token").addEventListener("change", (event) => {
-  client = connect(event.target.value.trim() || undefined);
-});
 
 const page = {
   client: () => client,
@@ -33,6 +38,14 @@ const page = {
   settings() {
     const number = (id) => Number(byId(id).value) || undefined;
     return { parallel: number("parallel"), chunkSize: number("chunk-size") };
+  },
+
+  /**
+   * Resolves once there is a key that the server takes, after it has refused with `error` what an upload's
+   * own token asked (`byToken`) or the key.
+   */
+  key(error, byToken) {
+    return byToken && door.key ? Promise.resolve() : door.ask(error);
   },
 
   enqueue(item) {

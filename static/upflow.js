@@ -87,6 +87,14 @@ export class UpFlow {
     return this.#api(token).get(uploadId);
   }
 
+  /**
+   * A page of the uploads of this API key, newest first: `{uploads, next_cursor}`.
+   * @param {{status?: string, limit?: number, cursor?: string}} [query]
+   */
+  list(query = {}) {
+    return this.#context.api.list(query);
+  }
+
   /** Ends an upload that is not running here; what was sent is removed. */
   abort(uploadId, { token } = {}) {
     return this.#api(token).abort(uploadId);

@@ -17,7 +17,7 @@ pub struct ApiArgs {
     /// The port of the API, the demo and Swagger UI
     #[arg(long, env = "UPFLOW_PORT", default_value = "8000")]
     pub port: String,
-    /// Serve without keys on an address that others can reach
+    /// Serve on an address that others can reach also without keys; with keys it changes nothing
     #[arg(
         long,
         env = "UPFLOW_OPEN",
@@ -80,8 +80,8 @@ pub enum ListenError {
 }
 
 impl ApiArgs {
-    /// In `production` the keys that sign tokens must be given: two servers would disagree otherwise.
-    pub fn check(self, production: bool, faults: &mut Faults) -> Option<ApiSettings> {
+    /// Where it listens.
+    pub fn address(&self, faults: &mut Faults) -> Option<(IpAddr, u16)> {
         let port = faults.number("UPFLOW_PORT", &self.port, 0..=u16::MAX);
         let host = match self.host.trim() {
             "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
@@ -91,6 +91,12 @@ impl ApiArgs {
             let problem = format!("must be an IP address like 127.0.0.1, not {:?}", self.host);
             faults.add("UPFLOW_HOST", problem);
         }
+        Some((host.ok()?, port?))
+    }
+
+    /// In `production` the keys that sign tokens must be given: two servers would disagree otherwise.
+    pub fn check(self, production: bool, faults: &mut Faults) -> Option<ApiSettings> {
+        let address = self.address(faults);
         let open = match self.open.trim() {
             "" => Some(false),
             open => faults.flag("UPFLOW_OPEN", open),
@@ -98,16 +104,13 @@ impl ApiArgs {
         let keys = key_ring(faults, &self.api_keys, self.api_keys_file.as_deref());
         let tokens = tokens(faults, &self.token_keys);
         let limits = self.limits.check(faults);
-        let (host, open, keys, tokens) = (host.ok()?, open?, keys?, tokens?);
+        let ((host, port), open, keys, tokens) = (address?, open?, keys?, tokens?);
         match (&keys, &tokens) {
             (None, _) if !host.is_loopback() && !open => {
                 let problem = format!(
                     "is {host}, which others can reach, and there are no keys: anybody could upload. Set UPFLOW_API_KEYS, or say --open (UPFLOW_OPEN=true) if that is meant"
                 );
                 faults.add("UPFLOW_HOST", problem);
-            }
-            (Some(_), _) if open => {
-                faults.add("UPFLOW_OPEN", "is true, and there are keys: choose one of the two");
             }
             (Some(_), None) if production => {
                 faults.add("UPFLOW_TOKEN_KEYS", "is not set: upload tokens are signed with it, the same in every process. Set it to id:base64, the base64 from `openssl rand -base64 32`");
@@ -122,7 +125,7 @@ impl ApiArgs {
             tokens: tokens.unwrap_or_else(Tokens::random).into(),
             door: Door::new(host, &hosts, &limits.origins).into(),
         };
-        Some(ApiSettings { host, port: port?, serve: ServeSettings { access, limits } })
+        Some(ApiSettings { host, port, serve: ServeSettings { access, limits } })
     }
 }
 

@@ -7,6 +7,7 @@ mod body;
 pub mod config;
 mod cors;
 mod headers;
+pub mod health;
 pub mod limits;
 mod problem;
 mod routes;
@@ -77,7 +78,7 @@ fn endpoint(
     let state: Shared = Arc::new(State { ctx, polls, shutdown, access, clients, pace });
     let (yaml, json) = (openapi_yaml(), openapi_json());
     let front = Arc::new(Front { state: state.clone(), allow: Allow::from_spec(&json) });
-    let docs = routes::docs::page(&json);
+    let docs = routes::docs::page(&spec::swagger_ui_json());
     let guarded = state.clone();
     let api = service().data(state.clone()).around(move |endpoint, mut request| {
         let state = guarded.clone();

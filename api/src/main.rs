@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use upflow_api::config::{ApiArgs, listen};
+use upflow_api::health;
 use upflow_core::Context;
 use upflow_core::config::{self, Faults, SharedArgs};
 use upflow_core::{program, shutdown};
@@ -27,6 +28,8 @@ enum Command {
     Serve,
     /// Print openapi.yaml
     Openapi,
+    /// Ask the API that runs with these settings whether it is ready; for health checks of containers
+    Health,
     /// Make an API key: prints the key, which is kept nowhere, and its entry for UPFLOW_API_KEYS
     Key {
         /// The owner of what is uploaded with it; another key of the same name is the same owner's
@@ -54,6 +57,13 @@ async fn run() -> anyhow::Result<()> {
             let (key, entry) = upflow_api::auth::new_key(&name, admin)?;
             println!("key    {key}\nentry  {entry}");
             return Ok(());
+        }
+        // What else the server was told is none of its business.
+        Some(Command::Health) => {
+            let mut faults = Faults::default();
+            let address = cli.api.address(&mut faults);
+            let (host, port) = faults.end(address)?;
+            return health::check(host, port).await;
         }
         Some(Command::Serve) | None => {}
     }

@@ -12,7 +12,7 @@ const WATCH_PAUSE_MS = 2_000;
  * @param {import("./remembered.js").Remembered} entry
  * @param {import("./card.js").Card} card
  * @param {() => boolean} stopped whether nobody wants to know any more
- * @returns {Promise<{state: "unfinished"|"completed"|"over"|"unknown"|"left", upload: ?object}>}
+ * @returns {Promise<{state: "unfinished"|"completed"|"over"|"locked"|"unknown"|"left", upload: ?object, error: ?Error}>}
  */
 export async function look(client, { uploadId, uploadToken, size, since }, card, stopped) {
   card.error("");
@@ -40,6 +40,7 @@ export async function look(client, { uploadId, uploadToken, size, since }, card,
   } catch (error) {
     if (stopped()) return { state: "left" };
     if (error.code === "upload_not_found") return over(card, "unknown");
+    if (error.status === 401) return { state: "locked", error };
     card.status("Its state is not known");
     card.error(error.detail);
     return { state: "unknown" };

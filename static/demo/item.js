@@ -87,7 +87,7 @@ export class Item {
 
   /** Whether closing the page now would lose it: the server knows nothing of it yet. */
   get unknown() {
-    return this.#phase === "queued" && this.#entry === null;
+    return (this.#phase === "queued" || this.#phase === "locked") && this.#entry === null;
   }
 
   /** Goes on with the file, if it is the one. Answers why not, or `null`. */
@@ -133,7 +133,8 @@ export class Item {
       const finished = await this.#upload.done;
       await this.#completed(finished, this.#upload.verified);
     } catch (error) {
-      if (error.code !== "cancelled") this.#failed(error);
+      if (error.status === 401) this.#unlock(error).then((on) => on && this.retry());
+      else if (error.code !== "cancelled") this.#failed(error);
     } finally {
       if (this.#entry) release(this.#entry.uploadId);
     }
@@ -240,6 +241,19 @@ export class Item {
     }
   }
 
+  /** Waits for a key that the server takes; answers whether the item is to go on then. */
+  async #unlock(error) {
+    const byToken = this.#entry?.uploadToken !== undefined;
+    // The token has ended, or was signed by a key that is no more: the API key can do the same.
+    if (byToken) this.#keep({ uploadToken: undefined });
+    this.#phase = "locked";
+    this.card.status("Waiting for an API key");
+    this.card.progress(0, "off");
+    this.card.actions("cancel");
+    await this.#page.key(error, byToken);
+    return this.#phase === "locked" && !this.#gone;
+  }
+
   async retry() {
     if (!this.file) return this.#look();
     if (this.#entry && !(await hold(this.#entry.uploadId))) return this.card.error(ELSEWHERE);
@@ -300,6 +314,7 @@ export class Item {
       return await this.#completed(found.upload, null);
     }
     if (found.state === "unknown") return card.actions("retry");
+    if (found.state === "locked") return (await this.#unlock(found.error)) ? await this.#look() : undefined;
     if (found.state === "over") {
       this.#phase = "over";
       this.#forget();

@@ -41,6 +41,10 @@ export class Api {
     return this.#call("GET", uploadId);
   }
 
+  list(query) {
+    return this.#call("GET", "", { query });
+  }
+
   /** Answers once the upload is completed or has ended or failed, and after `seconds` in any case. */
   wait(uploadId, seconds) {
     const query = { wait_for: "completed", timeout_seconds: seconds };
@@ -90,8 +94,8 @@ export class Api {
   }
 
   async #once(method, path, { body, headers = {}, query = {}, limit = SHORT_MS, whole = false }) {
-    const url = new URL(`uploads/${path}`, this.#server);
-    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    const url = new URL(path ? `uploads/${path}` : "uploads", this.#server);
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, value);
     headers = { Accept: "application/json", ...headers };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (this.#token) headers.Authorization = `Bearer ${this.#token}`;

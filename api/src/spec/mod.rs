@@ -23,6 +23,21 @@ pub fn openapi_json() -> String {
     serde_json::to_string_pretty(&document()).unwrap_or_default()
 }
 
+/// As JSON, for Swagger UI: it fills its forms with the examples, and an `Idempotency-Key` that stands there
+/// already would be that of every upload that is tried out.
+pub fn swagger_ui_json() -> String {
+    let mut spec = document();
+    let parameters = &mut spec["paths"]["/uploads/init"]["post"]["parameters"];
+    for parameter in parameters.as_sequence_mut().into_iter().flatten() {
+        if let Some(parameter) = parameter.as_mapping_mut()
+            && parameter["name"] == "Idempotency-Key"
+        {
+            parameter.remove("example");
+        }
+    }
+    serde_json::to_string(&spec).unwrap_or_default()
+}
+
 fn document() -> Value {
     let read = |text: &str| serde_yaml::from_str::<Value>(text).unwrap_or_default();
     let mut spec = read(&crate::service().spec_yaml());

@@ -10,6 +10,8 @@ export const OWN = new Set([
   "accounts.google.com",
   "clients2.google.com",
   "content-autofill.googleapis.com",
+  // Dictionaries, for pages with text fields.
+  "redirector.gvt1.com",
   "update.googleapis.com",
 ]);
 

@@ -35,6 +35,16 @@ export class Demo {
     if (parallel) await this.page.getByLabel("Chunks at once").selectOption(parallel);
   }
 
+  /** What asks for an API key. */
+  get door() {
+    return this.page.getByRole("region", { name: "This server asks for an API key" });
+  }
+
+  async unlock(key) {
+    await this.door.getByLabel("API key").last().fill(key);
+    await this.door.getByRole("button", { name: "Unlock" }).click();
+  }
+
   /** @param {string} name of the file */
   card(name) {
     return new Card(this.page, this.page.getByRole("article", { name, exact: true }));

@@ -9,6 +9,8 @@ export class Stack {
   /** `host:port` of the API and of S3. */
   api = new URL(process.env.TEST_PAGE).host;
   s3 = new URL(process.env.TEST_S3_ORIGIN).host;
+  /** An API key, where the server asks for one. */
+  key = process.env.TEST_KEY;
   #answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
   async ask(question, details = {}) {
@@ -28,8 +30,9 @@ export class Stack {
     return this.ask("nothing", { upload_id: uploadId });
   }
 
-  async call(path, options) {
-    const answer = await fetch(new URL(path, this.page), options);
+  async call(path) {
+    const headers = this.key ? { Authorization: `Bearer ${this.key}` } : {};
+    const answer = await fetch(new URL(path, this.page), { headers });
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
     return answer.json();
   }

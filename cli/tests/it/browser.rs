@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
+use upflow_api::limits::ClientLimits;
 use upflow_core::storage::{chunks, finals};
 use uuid::Uuid;
 
+use crate::access::Locked;
 use crate::harness::{Backend, Options, Stack, Suite, eventually};
 use crate::programs::{self, free_port, program, serves};
 use crate::suite;
@@ -23,6 +25,8 @@ static BROWSERS: Semaphore = Semaphore::const_new(2);
 
 const EXPIRING: &str = "urls_that_really_expire_on_the_way_are_replaced";
 const CANCELLED: &str = "cancelled_it_leaves_nothing_in_the_bucket";
+const LOCKED: &str = "a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_the_token";
+const DEAD_TOKEN: &str = "a_token_that_has_died_is_replaced_by_the_key";
 const RESTARTED: &str = "a_server_restarted_in_the_middle_loses_nothing";
 
 /// Tests that are the scenario of the same name.
@@ -36,12 +40,14 @@ macro_rules! scenarios {
         })*
 
         const SCENARIOS: &[&str] =
-            &[EXPIRING, CANCELLED, RESTARTED, $(stringify!($both),)* $(stringify!($page),)*];
+            &[EXPIRING, CANCELLED, RESTARTED, LOCKED, DEAD_TOKEN, $(stringify!($both),)* $(stringify!($page),)*];
 
         const BOTH: Suite = suite! { "browser":
             urls_that_really_expire_on_the_way_are_replaced,
             cancelled_it_leaves_nothing_in_the_bucket,
             a_server_restarted_in_the_middle_loses_nothing,
+            a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_the_token,
+            a_token_that_has_died_is_replaced_by_the_key,
             $($both,)*
         };
 
@@ -83,6 +89,7 @@ scenarios! {
         the_number_of_connections_follows_the_line,
         the_panel_shows_the_flow_and_no_secret,
         everything_can_be_done_with_the_keyboard,
+        the_documentation_page_runs_a_whole_upload,
     }
 }
 
@@ -143,9 +150,24 @@ async fn a_server_restarted_in_the_middle_loses_nothing(stack: Stack) {
     scenario(&stack, RESTARTED, &mut bare).await;
 }
 
+async fn a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_the_token(stack: Stack) {
+    locked(&stack, LOCKED).await;
+}
+
+async fn a_token_that_has_died_is_replaced_by_the_key(stack: Stack) {
+    locked(&stack, DEAD_TOKEN).await;
+}
+
+async fn locked(stack: &Stack, name: &str) {
+    let locked = Locked::start(stack, ClientLimits::default()).await;
+    let stack = locked.stack.clone();
+    scenario(&stack, name, &mut Server::Locked(locked)).await;
+}
+
 /// What a scenario's page is served by.
 enum Server<'a> {
     Stack(&'a Stack),
+    Locked(Locked),
     Bare(Bare),
 }
 
@@ -153,6 +175,7 @@ impl Server<'_> {
     fn page(&self) -> String {
         match self {
             Server::Stack(stack) => stack.url("/"),
+            Server::Locked(locked) => locked.stack.url("/"),
             Server::Bare(bare) => format!("http://127.0.0.1:{}/", bare.port),
         }
     }
@@ -160,7 +183,25 @@ impl Server<'_> {
     fn s3(&self) -> String {
         match self {
             Server::Stack(stack) => stack.ctx().storage.public_origin(),
+            Server::Locked(locked) => locked.stack.ctx().storage.public_origin(),
             Server::Bare(bare) => format!("http://127.0.0.1:{}", bare.s3_port),
+        }
+    }
+
+    /// The API key that it asks for.
+    fn key(&self) -> Option<&str> {
+        match self {
+            Server::Locked(locked) => Some(&locked.shop),
+            Server::Stack(_) | Server::Bare(_) => None,
+        }
+    }
+
+    /// Whose bucket this process can look into.
+    fn stack(&self) -> Option<&Stack> {
+        match self {
+            Server::Stack(stack) => Some(stack),
+            Server::Locked(locked) => Some(&locked.stack),
+            Server::Bare(_) => None,
         }
     }
 
@@ -170,6 +211,7 @@ impl Server<'_> {
                 stack.stop_api().await;
                 stack.stop_workers().await;
             }
+            Server::Locked(_) => panic!("no scenario stops a locked server"),
             Server::Bare(bare) => bare.running.take().unwrap().kill().await,
         }
     }
@@ -180,6 +222,7 @@ impl Server<'_> {
                 stack.start_api().await;
                 stack.start_worker();
             }
+            Server::Locked(_) => panic!("no scenario stops a locked server"),
             Server::Bare(bare) => bare.serve(stack).await,
         }
     }
@@ -187,11 +230,15 @@ impl Server<'_> {
     /// That the finished file is the one at `path`, and that nothing else is left in the bucket.
     async fn whole(&self, stack: &Stack, id: Uuid, path: &Path) {
         let url = format!("{}uploads/{id}/download", self.page());
-        let download: Value = stack.http().get(url).send().await.unwrap().json().await.unwrap();
+        let mut request = stack.http().get(url);
+        if let Some(key) = self.key() {
+            request = request.bearer_auth(key);
+        }
+        let download: Value = request.send().await.unwrap().json().await.unwrap();
         let url = download["url"].as_str().unwrap();
         let found = stack.http().get(url).send().await.unwrap().bytes().await.unwrap();
         assert!(found == std::fs::read(path).unwrap(), "{} is not the file", path.display());
-        if let Server::Stack(stack) = self {
+        if let Some(stack) = self.stack() {
             nothing_under(stack, &chunks(id)).await;
         }
     }
@@ -244,6 +291,9 @@ async fn scenario(stack: &Stack, name: &str, server: &mut Server<'_>) {
     let _place = BROWSERS.acquire().await.unwrap();
     let mut command = node(stack.dir());
     command.arg(name).env("TEST_PAGE", server.page()).env("TEST_S3_ORIGIN", server.s3());
+    if let Some(key) = server.key() {
+        command.env("TEST_KEY", key);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("node, as scripts/test finds it");
     let stderr = tokio::spawn(read(child.stderr.take().unwrap()));

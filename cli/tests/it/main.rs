@@ -14,6 +14,7 @@ mod chaos;
 mod client;
 mod command;
 mod connections;
+mod containers;
 mod crash;
 mod faults;
 mod flow;
@@ -81,6 +82,7 @@ fn main() {
     trials.extend(processes::SUITE.trials(Backend::Production));
     trials.extend(janitor::SUITE.trials(Backend::Production));
     trials.extend(connections::SUITE.trials(Backend::Production));
+    trials.extend(containers::SUITE.trials(Backend::Production));
     trials.extend(sdk::trials());
     // Last, and together: a browser takes the time of other tests.
     trials.extend(browser::trials(Backend::Embedded));

@@ -118,7 +118,7 @@ async fn an_address_that_others_reach_is_refused_unless_told(stack: Stack) {
 }
 
 /// A database with nothing in it, and its URL.
-async fn empty_database(stack: &Stack, name: &str) -> (String, sea_orm::DatabaseConnection) {
+pub async fn empty_database(stack: &Stack, name: &str) -> (String, sea_orm::DatabaseConnection) {
     let (url, own) = stack.production(|production| {
         let own = format!("{}_{name}", production.queue.stream);
         (production.database.url.clone(), own)
@@ -130,7 +130,7 @@ async fn empty_database(stack: &Stack, name: &str) -> (String, sea_orm::Database
     (url.to_string(), admin)
 }
 
-async fn drop_database(url: &str, admin: sea_orm::DatabaseConnection) {
+pub async fn drop_database(url: &str, admin: sea_orm::DatabaseConnection) {
     let name = url::Url::parse(url).unwrap().path()[1..].to_owned();
     admin.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
 }
