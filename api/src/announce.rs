@@ -13,8 +13,12 @@ pub async fn announce(ctx: &Context, upload_id: Uuid) {
     }
 }
 
-/// Chunks were confirmed that a worker could copy ahead. Nothing depends on it.
+/// Chunks were confirmed: the first ones may be waited for, and a worker could copy them ahead. Nothing
+/// depends on either.
 pub async fn announce_confirmed(ctx: &Context, upload: &Upload, confirmed: Confirmed) {
+    if upload.status != confirmed.status {
+        ctx.queue.tell(upload.upload_id).await;
+    }
     if confirmed.unattended && ctx.limits.eager && upload.plan().copies_inside_s3() {
         let pushed = ctx.queue.push(Job { upload_id: upload.upload_id }).await;
         if let Err(error) = pushed {

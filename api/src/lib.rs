@@ -16,6 +16,7 @@ mod server;
 mod spec;
 mod validate;
 mod verify;
+mod waiting;
 
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
@@ -53,8 +54,9 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let header_timeout = settings.limits.header_timeout;
-    let endpoint = endpoint(ctx, settings, shutdown.clone());
-    server::serve(listener, endpoint, header_timeout, shutdown).await;
+    let state = state(ctx, settings, shutdown.clone());
+    let serving = server::serve(listener, endpoint(state.clone()), header_timeout, shutdown);
+    tokio::join!(serving, waiting::wake(&state));
     Ok(())
 }
 
@@ -68,14 +70,14 @@ fn service() -> OpenApiService<impl poem_openapi::OpenApi, ()> {
     OpenApiService::new(api, "UpFlow", env!("CARGO_PKG_VERSION"))
 }
 
-fn endpoint(
-    ctx: Context,
-    settings: ServeSettings,
-    shutdown: CancellationToken,
-) -> impl Endpoint<Output = Response> {
+fn state(ctx: Context, settings: ServeSettings, shutdown: CancellationToken) -> Shared {
     let ServeSettings { access, limits: clients } = settings;
     let (polls, pace) = (Semaphore::new(MAX_POLLS), auth::Pace::new(clients.requests_per_second));
-    let state: Shared = Arc::new(State { ctx, polls, shutdown, access, clients, pace });
+    let waiting = waiting::Waiting::default();
+    Arc::new(State { ctx, polls, waiting, shutdown, access, clients, pace })
+}
+
+fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
     let (yaml, json) = (openapi_yaml(), openapi_json());
     let front = Arc::new(Front { state: state.clone(), allow: Allow::from_spec(&json) });
     let docs = routes::docs::page(&spec::swagger_ui_json());

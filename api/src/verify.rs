@@ -1,12 +1,13 @@
 //! Whether S3 has what a client says it has sent. Nothing is believed: each chunk is asked for by
-//! HeadObject and compared in size and checksum before it counts.
+//! HeadObject and compared in size and checksum before it counts. Where there is no checksum to compare, a
+//! listing says as much of many chunks at once.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use upflow_core::lifecycle::Status;
-use upflow_core::storage::{ObjectKey, StorageError, chunk_index, chunks};
+use upflow_core::storage::{Listed, ObjectHead, ObjectKey, StorageError, chunk_index, chunks};
 use upflow_core::uploads::{self, Chunk, Confirmed, SeenChunk, Upload};
 use upflow_core::{Context, plan};
 
@@ -15,6 +16,10 @@ use crate::problem::{Code, Problem};
 
 /// Up to here a HEAD for each chunk is cheaper than a LIST before.
 const HEADS_WITHOUT_LIST: usize = 32;
+/// A LIST instead of HEADs has to read all pages of the upload, and to save so many HEADs with each.
+const HEADS_FOR_A_PAGE: usize = 32;
+/// Objects in a page of a listing.
+const PAGE: u32 = 1_000;
 /// The most HEADs of one call.
 const MAX_HEADS: usize = 1_000;
 
@@ -33,41 +38,102 @@ pub struct Inspection {
     pub rejected: Vec<Rejected>,
 }
 
-/// Asks S3 for these chunks, a bounded number at once.
+/// Asks S3 for these chunks: one by one, a bounded number at once, or, where they are many and none of them
+/// has a checksum to compare, with a LIST.
 pub async fn inspect(
     ctx: &Context,
     upload: &Upload,
     indexes: &[i32],
 ) -> Result<Inspection, Problem> {
+    let pages = upload.total_chunks.unsigned_abs().div_ceil(PAGE) as usize;
+    if indexes.len() < HEADS_FOR_A_PAGE * pages {
+        // HEAD needs nothing of the rows: they are read meanwhile.
+        let (rows, heads) = tokio::join!(rows_of(ctx, upload, indexes), heads(ctx, upload, indexes));
+        return Ok(judged(upload, &rows?, heads?));
+    }
+    let rows = rows_of(ctx, upload, indexes).await?;
+    let stored = match rows.values().any(|row| row.declared_checksum.is_some()) {
+        true => HashMap::new(),
+        false => list_chunks(ctx, upload).await?,
+    };
+    inspect_listed(ctx, upload, indexes, &rows, &stored).await
+}
+
+/// The same for chunks of which a listing has just said something: it is enough for those that are there in
+/// their size and have no checksum to compare.
+async fn inspect_listed(
+    ctx: &Context,
+    upload: &Upload,
+    indexes: &[i32],
+    rows: &HashMap<i32, Chunk>,
+    stored: &HashMap<i32, Listed>,
+) -> Result<Inspection, Problem> {
+    let plan = upload.plan();
+    let listed = |index: i32| {
+        let listed = stored.get(&index).filter(|listed| listed.size == plan.chunk_len(index))?;
+        let row = rows.get(&index);
+        let declared = row.is_some_and(|row| row.declared_checksum.is_some());
+        let before = row.filter(|row| row.etag.as_ref() == Some(&listed.etag));
+        (!declared).then(|| SeenChunk {
+            index,
+            size: listed.size,
+            etag: listed.etag.clone(),
+            checksum: before.and_then(|row| row.checksum.clone()),
+        })
+    };
+    let (mut seen, mut others) = (Vec::new(), Vec::new());
+    for &index in indexes {
+        match listed(index) {
+            Some(chunk) => seen.push(chunk),
+            None => others.push(index),
+        }
+    }
+    let mut inspection = judged(upload, rows, heads(ctx, upload, &others).await?);
+    inspection.seen.extend(seen);
+    inspection.seen.sort_by_key(|seen| seen.index);
+    Ok(inspection)
+}
+
+async fn rows_of(
+    ctx: &Context,
+    upload: &Upload,
+    indexes: &[i32],
+) -> Result<HashMap<i32, Chunk>, Problem> {
     let rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
-    let rows: HashMap<i32, Chunk> = rows.into_iter().map(|row| (row.chunk_index, row)).collect();
-    let rows = &rows;
-    let verdicts: Vec<Result<SeenChunk, Rejected>> = stream::iter(indexes.iter().copied())
-        .map(|index| head_chunk(ctx, upload, index, rows.get(&index)))
-        .buffer_unordered(ctx.limits.s3_calls_per_request)
-        .try_collect()
-        .await?;
+    Ok(rows.into_iter().map(|row| (row.chunk_index, row)).collect())
+}
+
+type Heads = Vec<(i32, Option<ObjectHead>)>;
+
+async fn heads(ctx: &Context, upload: &Upload, indexes: &[i32]) -> Result<Heads, StorageError> {
+    let heads = stream::iter(indexes.iter().copied()).map(|index| async move {
+        let key = ObjectKey::Chunk { upload_id: upload.upload_id, index };
+        Ok((index, ctx.storage.head(&key).await?))
+    });
+    heads.buffer_unordered(ctx.limits.s3_calls_per_request).try_collect().await
+}
+
+fn judged(upload: &Upload, rows: &HashMap<i32, Chunk>, heads: Heads) -> Inspection {
     let mut inspection = Inspection::default();
-    for verdict in verdicts {
-        match verdict {
+    for (index, head) in heads {
+        match judge(upload, index, rows.get(&index), head) {
             Ok(seen) => inspection.seen.push(seen),
             Err(rejected) => inspection.rejected.push(rejected),
         }
     }
     inspection.seen.sort_by_key(|seen| seen.index);
     inspection.rejected.sort_by_key(|rejected| rejected.index);
-    Ok(inspection)
+    inspection
 }
 
-async fn head_chunk(
-    ctx: &Context,
+fn judge(
     upload: &Upload,
     index: i32,
     row: Option<&Chunk>,
-) -> Result<Result<SeenChunk, Rejected>, StorageError> {
-    let key = ObjectKey::Chunk { upload_id: upload.upload_id, index };
-    let rejected = |code, detail| Ok(Err(Rejected { index, code, detail }));
-    let Some(head) = ctx.storage.head(&key).await? else {
+    head: Option<ObjectHead>,
+) -> Result<SeenChunk, Rejected> {
+    let rejected = |code, detail| Err(Rejected { index, code, detail });
+    let Some(head) = head else {
         let detail = format!("chunk {index} is not in storage: send it to its URL, then confirm");
         return rejected(Code::ChunkMissing, detail);
     };
@@ -94,7 +160,7 @@ async fn head_chunk(
         return rejected(Code::ChunkChecksumMismatch, detail);
     }
     let checksum = known.or(declared);
-    Ok(Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum }))
+    Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum })
 }
 
 /// Marks what was seen as confirmed.
@@ -116,16 +182,24 @@ pub async fn confirm_missing(
     now: DateTime<Utc>,
 ) -> Result<(Vec<Rejected>, usize), Problem> {
     let mut candidates = missing.to_vec();
+    let mut stored = None;
     if candidates.len() > HEADS_WITHOUT_LIST {
-        let stored = list_chunks(ctx, upload).await?;
-        candidates.retain(|index| stored.contains_key(index));
+        let listed = list_chunks(ctx, upload).await?;
+        candidates.retain(|index| listed.contains_key(index));
+        stored = Some(listed);
     }
     let left = candidates.len().saturating_sub(MAX_HEADS);
     candidates.truncate(MAX_HEADS);
     if candidates.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let inspection = inspect(ctx, upload, &candidates).await?;
+    let inspection = match stored {
+        Some(stored) => {
+            let rows = rows_of(ctx, upload, &candidates).await?;
+            inspect_listed(ctx, upload, &candidates, &rows, &stored).await?
+        }
+        None => inspect(ctx, upload, &candidates).await?,
+    };
     if inspection.seen.is_empty() {
         return Ok((inspection.rejected, 0));
     }
@@ -141,20 +215,21 @@ pub async fn reconcile(ctx: &Context, upload: &Upload, now: DateTime<Utc>) -> Re
     let stored = list_chunks(ctx, upload).await?;
     let mut known = HashSet::new();
     let (mut gone, mut changed) = (Vec::new(), Vec::new());
-    for row in rows {
-        let Some(etag) = row.etag.filter(|_| row.confirmed_at.is_some()) else { continue };
+    for row in &rows {
+        let Some(etag) = row.etag.clone().filter(|_| row.confirmed_at.is_some()) else { continue };
         match stored.get(&row.chunk_index) {
-            Some(found) if *found == etag => drop(known.insert(row.chunk_index)),
+            Some(found) if found.etag == etag => drop(known.insert(row.chunk_index)),
             Some(_) => changed.push((row.chunk_index, etag)),
             None => gone.push((row.chunk_index, etag)),
         }
     }
+    let rows = rows.into_iter().map(|row| (row.chunk_index, row)).collect();
     let mut candidates: Vec<i32> =
         stored.keys().copied().filter(|index| !known.contains(index)).collect();
     candidates.sort_unstable();
     let mut bad = HashSet::new();
     for portion in candidates.chunks(MAX_HEADS) {
-        let inspection = inspect(ctx, upload, portion).await?;
+        let inspection = inspect_listed(ctx, upload, portion, &rows, &stored).await?;
         bad.extend(inspection.rejected.iter().map(|rejected| rejected.index));
         if !inspection.seen.is_empty() {
             let confirmed = confirm(ctx, upload, &inspection.seen, now).await?;
@@ -166,9 +241,9 @@ pub async fn reconcile(ctx: &Context, upload: &Upload, now: DateTime<Utc>) -> Re
     Ok(())
 }
 
-/// The chunks of an upload that S3 has: index and ETag. One LIST for each 1,000; objects that are no
+/// The chunks of an upload that S3 has, by index. One LIST for each 1,000; objects that are no
 /// chunk of this upload are left out, so it is bounded by the plan.
-async fn list_chunks(ctx: &Context, upload: &Upload) -> Result<HashMap<i32, String>, StorageError> {
+async fn list_chunks(ctx: &Context, upload: &Upload) -> Result<HashMap<i32, Listed>, StorageError> {
     let prefix = chunks(upload.upload_id);
     let mut stored = HashMap::new();
     let mut next = None;
@@ -179,7 +254,7 @@ async fn list_chunks(ctx: &Context, upload: &Upload) -> Result<HashMap<i32, Stri
             if let Some(index) = chunk_index(upload.upload_id, &object.key)
                 && upload.plan().has_chunk(index)
             {
-                stored.insert(index, object.etag);
+                stored.insert(index, object);
             }
         }
         next = page.next;

@@ -170,7 +170,7 @@ impl Pass {
         let server = Server::of_the_environment_by(&s3, &bucket)?;
         server.client.create_bucket().bucket(&bucket).send().await?;
         let relay = Relay::to(&s3).await?;
-        let programs = Programs::new(&args.dir.join(name), &bucket, assembly)?;
+        let programs = Programs::new(&args.dir.join(name), &server.place, assembly)?;
         programs.migrate().await?;
         let (api_process, url) = programs.api(&s3).await?;
         let mut settings = vec![("UPFLOW_COPIES".to_owned(), COPIES.to_string())];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::process::{Child, Command};
 
-use crate::server::variable;
+use crate::server::{Place, variable};
 
 /// How long a program may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,21 +27,27 @@ pub struct Running {
 }
 
 impl Programs {
-    /// On the servers that `scripts/lib/services.sh` started, in this bucket.
-    pub fn new(folder: &Path, bucket: &str, assembly: &str) -> anyhow::Result<Programs> {
+    /// On the database and Redis that `scripts/lib/services.sh` started, and this bucket.
+    pub fn new(folder: &Path, place: &Place, assembly: &str) -> anyhow::Result<Programs> {
         std::fs::create_dir_all(folder)?;
+        let folder = std::path::absolute(folder)?;
         let environment = vec![
             ("APP_ENV", "production".to_owned()),
             ("DATABASE_URL", variable("TEST_DATABASE_URL")?),
             ("REDIS_URL", variable("TEST_REDIS_URL")?),
-            ("REDIS_STREAM", format!("bench:{bucket}")),
-            ("AWS_REGION", variable("TEST_S3_REGION")?),
-            ("AWS_S3_BUCKET", bucket.to_owned()),
-            ("AWS_ACCESS_KEY_ID", variable("TEST_S3_ACCESS_KEY_ID")?),
-            ("AWS_SECRET_ACCESS_KEY", variable("TEST_S3_SECRET_ACCESS_KEY")?),
+            ("REDIS_STREAM", format!("bench:{}", folder.display())),
+            ("AWS_REGION", place.region.clone()),
+            ("AWS_S3_BUCKET", place.bucket.clone()),
+            ("AWS_ACCESS_KEY_ID", place.key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", place.secret.clone()),
             ("UPFLOW_ASSEMBLY", assembly.to_owned()),
         ];
-        Ok(Programs { folder: folder.to_owned(), environment })
+        Ok(Programs { folder, environment })
+    }
+
+    /// One more variable for all of them.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.push((name, value.into()));
     }
 
     /// Makes the tables, where they are not there yet.
@@ -57,7 +63,7 @@ impl Programs {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let mut command = self.command("upflow-api")?;
         command.env("S3_ENDPOINT_URL", s3).args(["--port", &port]);
-        let api = self.start("api", command).await?;
+        let api = self.start(&format!("api-{port}"), command).await?;
         api.says("the API serves").await?;
         Ok((api, format!("http://127.0.0.1:{port}")))
     }
@@ -119,14 +125,54 @@ impl Running {
 
     /// The most memory that it has had resident so far, in bytes.
     pub fn peak_memory(&self) -> anyhow::Result<u64> {
-        let id = self.child.id().with_context(|| format!("it has ended: {}", self.log()))?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        self.memory_of("VmHWM:")
+    }
+
+    /// The memory that it has resident now, in bytes.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        self.memory_of("VmRSS:")
+    }
+
+    fn memory_of(&self, name: &str) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        Ok(kib.context("no VmHWM: this needs Linux")?.trim().parse::<u64>()? * 1024)
+        Ok(kib.context("no such line: this needs Linux")?.trim().parse::<u64>()? * 1024)
+    }
+
+    /// The processor time that it has taken so far, in steps of 10 ms.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        cpu_of(&self.id()?.to_string(), Whose::Its)
+    }
+
+    fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().with_context(|| format!("it has ended: {}", self.log()))
     }
 
     pub async fn end(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// Whose processor time is meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose {
+    Its,
+    /// Of its children that have ended.
+    Childrens,
+}
+
+/// The processor time of a process, in steps of 10 ms. `self` is this one. See proc(5), `/proc/pid/stat`.
+pub fn cpu_of(process: &str, whose: Whose) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold anything; behind it the third field begins.
+    let (_, fields) = stat.rsplit_once(") ").context("an unknown /proc/pid/stat")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let first = match whose {
+        Whose::Its => 11,
+        Whose::Childrens => 13,
+    };
+    let ticks: u64 = fields.get(first..first + 2).context("too short")?.iter().map(|f| f.parse::<u64>()).sum::<Result<u64, _>>()?;
+    // Linux shows hundredths of a second, whatever its own clock.
+    Ok(Duration::from_millis(ticks * 10))
 }

@@ -2,13 +2,15 @@
 //! one of its own, so that all pay the same for it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 pub struct Relay {
     pub address: SocketAddr,
@@ -20,6 +22,27 @@ pub struct Relay {
 struct Counts {
     sent: AtomicU64,
     received: AtomicU64,
+    line: Option<Line>,
+}
+
+/// A line to the server that all connections share.
+struct Line {
+    /// Bytes a second.
+    rate: u64,
+    /// When what was let through so far has passed.
+    free_at: Mutex<Instant>,
+}
+
+impl Line {
+    async fn pass(&self, bytes: usize) {
+        let free_at = {
+            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let takes = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+            *free_at = (*free_at).max(Instant::now()) + takes;
+            *free_at
+        };
+        tokio::time::sleep_until(free_at).await;
+    }
 }
 
 /// Bytes, as who uses the relay sees them: headers and all.
@@ -39,11 +62,17 @@ impl Drop for Relay {
 impl Relay {
     /// To a server at `http://HOST:PORT`.
     pub async fn to(endpoint: &str) -> anyhow::Result<Relay> {
+        Relay::limited(endpoint, None).await
+    }
+
+    /// The same, which lets so many bytes a second to the server, of all connections together.
+    pub async fn limited(endpoint: &str, rate: Option<u64>) -> anyhow::Result<Relay> {
         let server = endpoint.strip_prefix("http://").context("the endpoint is not http://")?;
         let server = server.trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let counts = Arc::new(Counts::default());
+        let line = rate.map(|rate| Line { rate, free_at: Mutex::new(Instant::now()) });
+        let counts = Arc::new(Counts { line, ..Counts::default() });
         let accepting = tokio::spawn(accept(listener, server, counts.clone()));
         Ok(Relay { address, counts, accepting })
     }
@@ -79,8 +108,8 @@ async fn relay(mut near: TcpStream, server: &str, counts: &Counts) -> std::io::R
     far.set_nodelay(true)?;
     let ((near_in, near_out), (far_in, far_out)) = (near.split(), far.split());
     tokio::try_join!(
-        pump(near_in, far_out, &counts.sent),
-        pump(far_in, near_out, &counts.received),
+        pump(near_in, far_out, &counts.sent, counts.line.as_ref()),
+        pump(far_in, near_out, &counts.received, None),
     )?;
     Ok(())
 }
@@ -89,6 +118,7 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     count: &AtomicU64,
+    line: Option<&Line>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -97,6 +127,9 @@ async fn pump(
             return to.shutdown().await;
         }
         count.fetch_add(length as u64, Ordering::Relaxed);
+        if let Some(line) = line {
+            line.pass(length).await;
+        }
         to.write_all(&buffer[..length]).await?;
     }
 }

@@ -12,7 +12,9 @@ use aws_sdk_s3::config::{
     retry::RetryConfig,
 };
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier,
+};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use base64::Engine as _;
@@ -24,9 +26,33 @@ use tokio::process::{Child, Command};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where a bucket is, and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub endpoint: String,
+    pub bucket: String,
+    pub region: String,
+    pub key: String,
+    pub secret: String,
+}
+
+impl Place {
+    /// A bucket of the server that `scripts/lib/services.sh` started.
+    pub fn of_the_environment(endpoint: &str, bucket: &str) -> anyhow::Result<Place> {
+        Ok(Place {
+            endpoint: endpoint.to_owned(),
+            bucket: bucket.to_owned(),
+            region: variable("TEST_S3_REGION")?,
+            key: variable("TEST_S3_ACCESS_KEY_ID")?,
+            secret: variable("TEST_S3_SECRET_ACCESS_KEY")?,
+        })
+    }
+}
+
 pub struct Server {
     pub client: Client,
     pub bucket: String,
+    pub place: Place,
     http: reqwest::Client,
     /// Ends when this is dropped.
     _process: Option<Child>,
@@ -75,7 +101,10 @@ impl Server {
             anyhow::bail!("upflow s3 ended before it said where it is")
         };
         let endpoint = tokio::time::timeout(PATIENCE, endpoint).await??;
-        Ok(Server::at(&endpoint, "upflow", "us-east-1", key, secret, Some(process)))
+        let text = str::to_owned;
+        let (bucket, region) = (text("upflow"), text("us-east-1"));
+        let place = Place { endpoint, bucket, region, key: text(key), secret: text(secret) };
+        Ok(Server { _process: Some(process), ..Server::at(place) })
     }
 
     /// The one that `scripts/lib/services.sh` started.
@@ -85,24 +114,11 @@ impl Server {
 
     /// The same, reached by a way of its own, and another bucket of it.
     pub fn of_the_environment_by(endpoint: &str, bucket: &str) -> anyhow::Result<Server> {
-        Ok(Server::at(
-            endpoint,
-            bucket,
-            &variable("TEST_S3_REGION")?,
-            &variable("TEST_S3_ACCESS_KEY_ID")?,
-            &variable("TEST_S3_SECRET_ACCESS_KEY")?,
-            None,
-        ))
+        Ok(Server::at(Place::of_the_environment(endpoint, bucket)?))
     }
 
-    fn at(
-        endpoint: &str,
-        bucket: &str,
-        region: &str,
-        key: &str,
-        secret: &str,
-        process: Option<Child>,
-    ) -> Server {
+    /// The one at this place.
+    pub fn at(place: Place) -> Server {
         // An error only says that the other server was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = aws_smithy_http_client::Builder::new()
@@ -110,9 +126,9 @@ impl Server {
             .build_https();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .credentials_provider(Credentials::new(key, secret, None, None, "bench"))
-            .region(Region::new(region.to_owned()))
-            .endpoint_url(endpoint)
+            .credentials_provider(Credentials::new(&place.key, &place.secret, None, None, "bench"))
+            .region(Region::new(place.region.clone()))
+            .endpoint_url(&place.endpoint)
             .force_path_style(true)
             .retry_config(RetryConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -121,9 +137,10 @@ impl Server {
             .build();
         Server {
             client: Client::from_conf(config),
-            bucket: bucket.to_owned(),
+            bucket: place.bucket.clone(),
+            place,
             http: reqwest::Client::new(),
-            _process: process,
+            _process: None,
         }
     }
 
@@ -136,6 +153,23 @@ impl Server {
             request = request.header(name, value);
         }
         request.send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// A URL that takes one PUT of so many bytes.
+    pub async fn presigned(&self, key: &str, length: usize) -> anyhow::Result<String> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key);
+        let put = put.content_length(length as i64).presigned(life()?).await?;
+        Ok(put.uri().to_owned())
+    }
+
+    /// Deletes up to a thousand objects in one call.
+    pub async fn delete_together(&self, keys: &[String]) -> anyhow::Result<()> {
+        let object = |key: &String| ObjectIdentifier::builder().key(key).build();
+        let objects = keys.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build()?;
+        let answer = self.client.delete_objects().bucket(&self.bucket).delete(delete);
+        anyhow::ensure!(answer.send().await?.errors().is_empty(), "not all were deleted");
         Ok(())
     }
 

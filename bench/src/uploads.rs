@@ -54,37 +54,98 @@ impl Api {
 
     /// An upload whose chunks are all in the bucket and confirmed.
     pub async fn send(&self, chunks: usize, body: &Body) -> anyhow::Result<Upload> {
-        let length = body.bytes.len();
+        let upload = self.send_unconfirmed(chunks, body).await?;
+        self.confirm_all(&upload).await?;
+        Ok(upload)
+    }
+
+    /// Begins an upload of equal chunks.
+    pub async fn init(&self, chunks: usize, length: usize) -> anyhow::Result<Upload> {
         let init = json!({
             "filename": "bench.bin", "file_size": chunks * length, "chunk_size": length,
         });
         let init = self.call(Method::POST, "/uploads/init", Some(init)).await?;
-        let upload = Upload { id: text(&init, "upload_id")?.to_owned(), chunks };
+        Ok(Upload { id: text(&init, "upload_id")?.to_owned(), chunks })
+    }
+
+    /// URLs for chunks, each with this checksum.
+    pub async fn presign(
+        &self,
+        upload: &Upload,
+        indexes: &[usize],
+        checksum: &str,
+    ) -> anyhow::Result<Vec<Value>> {
+        let wanted = indexes.iter().map(|i| json!({ "chunk_index": i, "checksum": checksum }));
+        let wanted = json!({ "chunks": wanted.collect::<Vec<_>>() });
+        let path = format!("/uploads/{}/chunks/presign", upload.id);
+        let mut presigned = self.call(Method::POST, &path, Some(wanted)).await?;
+        match presigned["chunks"].take() {
+            Value::Array(chunks) => Ok(chunks),
+            _ => anyhow::bail!("no presigned chunks"),
+        }
+    }
+
+    /// An upload whose chunks are all in the bucket.
+    pub async fn send_unconfirmed(&self, chunks: usize, body: &Body) -> anyhow::Result<Upload> {
+        let upload = self.init(chunks, body.bytes.len()).await?;
         let indexes: Vec<usize> = (0..chunks).collect();
-        let path = |what: &str| format!("/uploads/{}/chunks/{what}", upload.id);
         for batch in indexes.chunks(BATCH) {
-            let wanted: Vec<Value> = batch
-                .iter()
-                .map(|index| json!({ "chunk_index": index, "checksum": body.checksum }))
-                .collect();
-            let wanted = json!({ "chunks": wanted });
-            let presigned = self.call(Method::POST, &path("presign"), Some(wanted)).await?;
-            let presigned = presigned["chunks"].as_array().context("no presigned chunks")?;
-            stream::iter(presigned)
+            let presigned = self.presign(&upload, batch, &body.checksum).await?;
+            stream::iter(&presigned)
                 .map(|chunk| self.put(chunk, body))
                 .buffer_unordered(PUTS)
                 .try_collect::<Vec<()>>()
                 .await?;
         }
-        for batch in indexes.chunks(BATCH) {
-            let wanted = Some(json!({ "chunks": batch }));
-            let answer = self.call(Method::POST, &path("confirm"), wanted).await?;
-            ensure!(answer["rejected"] == json!([]), "not confirmed: {answer}");
-        }
         Ok(upload)
     }
 
-    async fn put(&self, presigned: &Value, body: &Body) -> anyhow::Result<()> {
+    /// Confirms all chunks, a thousand a call.
+    pub async fn confirm_all(&self, upload: &Upload) -> anyhow::Result<()> {
+        let indexes: Vec<usize> = (0..upload.chunks).collect();
+        for batch in indexes.chunks(BATCH) {
+            self.confirm(upload, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Confirms chunks in one call.
+    pub async fn confirm(&self, upload: &Upload, indexes: &[usize]) -> anyhow::Result<()> {
+        let path = format!("/uploads/{}/chunks/confirm", upload.id);
+        let answer = self.call(Method::POST, &path, Some(json!({ "chunks": indexes }))).await?;
+        ensure!(answer["rejected"] == json!([]), "not confirmed: {answer}");
+        Ok(())
+    }
+
+    /// Confirms one chunk.
+    pub async fn confirm_one(&self, upload: &Upload, index: usize) -> anyhow::Result<()> {
+        let path = format!("/uploads/{}/chunks/{index}", upload.id);
+        self.call(Method::PUT, &path, None).await.map(drop)
+    }
+
+    pub async fn get(&self, upload: &Upload) -> anyhow::Result<Value> {
+        self.call(Method::GET, &format!("/uploads/{}", upload.id), None).await
+    }
+
+    /// The upload begun last.
+    pub async fn latest(&self) -> anyhow::Result<Upload> {
+        let page = self.call(Method::GET, "/uploads?limit=1", None).await?;
+        let latest = &page["uploads"][0];
+        let chunks = latest["total_chunks"].as_u64().context("no total_chunks")?;
+        Ok(Upload { id: text(latest, "upload_id")?.to_owned(), chunks: chunks as usize })
+    }
+
+    /// When its assembly was asked for, and when it was done.
+    pub async fn assembled_at(
+        &self,
+        upload: &Upload,
+    ) -> anyhow::Result<(DateTime<Utc>, DateTime<Utc>)> {
+        let path = format!("/uploads/{}/events", upload.id);
+        let events = self.call(Method::GET, &path, None).await?;
+        Ok((at(&events, "assembly_requested")?, at(&events, "assembly_finished")?))
+    }
+
+    pub async fn put(&self, presigned: &Value, body: &Body) -> anyhow::Result<()> {
         let mut request = self.http.put(text(presigned, "url")?).body(body.bytes.clone());
         for (name, value) in presigned["headers"].as_object().context("no headers")? {
             request = request.header(name, value.as_str().context("a header is no text")?);
@@ -106,9 +167,8 @@ impl Api {
         let client = began.elapsed();
         ensure!(answer["status"] == "completed", "not completed: {answer}");
         ensure!(answer["integrity"]["level"] == "storage_verified", "not verified: {answer}");
-        let events = self.call(Method::GET, &format!("{path}/events"), None).await?;
-        let worker = at(&events, "assembly_finished")? - at(&events, "assembly_requested")?;
-        Ok(Took { worker: worker.to_std()?, client })
+        let (requested, finished) = self.assembled_at(upload).await?;
+        Ok(Took { worker: (finished - requested).to_std()?, client })
     }
 
     pub async fn abort(&self, upload: &Upload) -> anyhow::Result<()> {
@@ -124,7 +184,7 @@ impl Api {
         Ok(())
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
             request = request.json(&body);

@@ -29,7 +29,7 @@ const FEW_CHUNKS: u32 = 16;
 /// Chunks are confirmed when this many are waiting for it,
 const CONFIRM_AT: usize = 16;
 /// or when one has waited this long: the server assembles what is confirmed while the rest is sent.
-const CONFIRM_AFTER: Duration = Duration::from_secs(2);
+const CONFIRM_AFTER: Duration = Duration::from_millis(400);
 
 /// Tries with another URL, when S3 refused the first.
 const REFUSALS: u32 = 2;

@@ -68,6 +68,7 @@ async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
     for id in worker.ask(uploads::overdue(db, now())).await? {
         if worker.ask(uploads::expire(db, id, now())).await? {
             tracing::info!(upload.id = %id, "expired");
+            worker.ctx.queue.tell(id).await;
         }
     }
     Ok(())

@@ -14,13 +14,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
 use upflow_core::db::now;
-use upflow_core::uploads::{self as rows, Declared};
+use upflow_core::storage::{ObjectKey, Signer};
+use upflow_core::uploads::{self as rows, ConfirmedChunks, Declared};
 use uuid::Uuid;
 
 use crate::auth::{Access, Pace};
 use crate::limits::ClientLimits;
 use crate::problem::Problem;
 use crate::schema::{PresignedChunk, Progress, Upload};
+use crate::waiting::Waiting;
 
 #[derive(Tags)]
 pub enum Tag {
@@ -39,6 +41,7 @@ pub struct State {
     pub ctx: Context,
     /// Bounds the long polls; one more is answered at once.
     pub polls: Semaphore,
+    pub waiting: Waiting,
     pub shutdown: CancellationToken,
     pub access: Access,
     pub clients: ClientLimits,
@@ -47,20 +50,24 @@ pub struct State {
 
 pub type Shared = Arc<State>;
 
-/// How many long polls one server holds.
-pub const MAX_POLLS: usize = 1_000;
+/// How many long polls one server holds: each holds a connection, and others want some too.
+pub const MAX_POLLS: usize = 6_000;
 
 /// The row as clients see it, with its chunks.
 async fn shown(ctx: &Context, row: rows::Upload) -> Result<Upload, Problem> {
     let chunks = rows::confirmed_chunks(&ctx.db, row.upload_id).await?;
+    Ok(with_chunks(row, chunks))
+}
+
+fn with_chunks(row: rows::Upload, chunks: ConfirmedChunks) -> Upload {
     let plan = row.plan();
     let progress = Progress {
-        confirmed: chunks.len() as i64,
-        confirmed_bytes: chunks.iter().map(|(index, _)| plan.chunk_len(*index)).sum(),
-        assembled: chunks.iter().filter(|(_, copied)| *copied).count() as i64,
-        indexes: Some(chunks.into_iter().map(|(index, _)| index).collect()),
+        confirmed: chunks.indexes.len() as i64,
+        confirmed_bytes: chunks.indexes.iter().map(|index| plan.chunk_len(*index)).sum(),
+        assembled: chunks.copied,
+        indexes: Some(chunks.indexes),
     };
-    Ok(Upload::new(row, progress, now()))
+    Upload::new(row, progress, now())
 }
 
 /// Notes what is declared, then signs: a URL is never out before the row knows how long it lives. Answers
@@ -76,13 +83,24 @@ async fn presigned(
     let upload =
         rows::declare(&ctx.db, upload_id, declared, limits.url_life, limits.upload_life, now)
             .await?;
-    let plan = upload.plan();
+    let chunks = signed(ctx, &signer, &upload, declared)?;
+    Ok((upload, chunks))
+}
+
+/// URLs for chunks that the row knows of.
+fn signed(
+    ctx: &Context,
+    signer: &Signer<'_>,
+    upload: &rows::Upload,
+    declared: &[Declared],
+) -> Result<Vec<PresignedChunk>, Problem> {
+    let (plan, upload_id, life) = (upload.plan(), upload.upload_id, ctx.limits.url_life);
     let mut chunks = Vec::with_capacity(declared.len());
     for Declared { index, checksum } in declared {
-        let key = upflow_core::storage::ObjectKey::Chunk { upload_id, index: *index };
+        let key = ObjectKey::Chunk { upload_id, index: *index };
         let len = plan.chunk_len(*index);
-        let signed = signer.put_chunk(&key, len, *checksum, limits.url_life, upload.expires_at)?;
+        let signed = signer.put_chunk(&key, len, *checksum, life, upload.expires_at)?;
         chunks.push(PresignedChunk::new(*index, len, signed));
     }
-    Ok((upload, chunks))
+    Ok(chunks)
 }

@@ -14,21 +14,21 @@ use sha2::{Digest, Sha256};
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::storage::ObjectKey;
-use upflow_core::uploads::{self as rows, Created, Cursor, Filter, Quota, Requested};
+use upflow_core::uploads::{
+    self as rows, ConfirmedChunks, Created, Cursor, Filter, Quota, Requested,
+};
 use uuid::Uuid;
 
-use super::{Shared, Tag, presigned, shown};
+use super::{Shared, Tag, presigned, shown, signed, with_chunks};
 use crate::announce::announce;
 use crate::auth::Caller;
 use crate::body::Body;
 use crate::problem::{Code, FieldError, Problem};
 use crate::schema::{InitUpload, NewUpload, Progress, Upload, UploadPage, UploadStatus, time};
-use crate::{validate, verify};
+use crate::{validate, verify, waiting};
 
 pub struct Uploads;
 
-/// How often a long poll looks.
-const POLL: Duration = Duration::from_millis(200);
 const MAX_PAGE: i32 = 100;
 /// How many of the missing chunks' faults the text of a problem names.
 const NAMED: usize = 3;
@@ -94,11 +94,25 @@ impl Uploads {
                 uploads: state.clients.active_uploads,
                 bytes: state.clients.active_bytes,
             }),
+            declared: init.chunks.clone(),
+            url_life: ctx.limits.url_life,
         };
-        let created = rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await?;
-        let (upload, replayed) = match created {
-            Created::New(upload) => (upload, false),
-            Created::Replayed(upload) => (upload, true),
+        let now = now();
+        let created = rows::create(&ctx.db, new, now, ctx.limits.upload_life).await?;
+        let (expires_at, upload, presigned) = match created {
+            Created::New(row) => {
+                let presigned = match init.chunks.is_empty() {
+                    true => Vec::new(),
+                    false => signed(ctx, &ctx.storage.signer(now).await?, &row, &init.chunks)?,
+                };
+                (row.expires_at, with_chunks(row, ConfirmedChunks::default()), presigned)
+            }
+            // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
+            Created::Replayed(row) if row.status_at(now).takes_chunks() => {
+                let (row, presigned) = presigned(ctx, row.upload_id, &init.chunks).await?;
+                (row.expires_at, shown(ctx, row).await?, presigned)
+            }
+            Created::Replayed(row) => (row.expires_at, shown(ctx, row).await?, Vec::new()),
             Created::KeyReused => {
                 return Err(Problem::new(
                     Code::IdempotencyKeyReused,
@@ -118,16 +132,8 @@ impl Uploads {
                 ));
             }
         };
-        // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
-        let takes_chunks = upload.status_at(now()).takes_chunks();
-        let (upload, presigned) = if takes_chunks && (replayed || !init.chunks.is_empty()) {
-            presigned(ctx, upload.upload_id, &init.chunks).await?
-        } else {
-            (upload, Vec::new())
-        };
-        let token_expires_at = upload.expires_at + state.clients.token_grace;
+        let token_expires_at = expires_at + state.clients.token_grace;
         let upload_token = state.access.tokens.sign(upload.upload_id, token_expires_at);
-        let upload = shown(ctx, upload).await?;
         Ok(InitAnswer::Created(Json(NewUpload {
             upload,
             upload_token,
@@ -167,7 +173,7 @@ impl Uploads {
             None => rows::find(&state.ctx.db, upload_id.0).await?,
             Some(status) => {
                 let timeout = Duration::from_secs(timeout.unsigned_abs().into());
-                wait(&state, upload_id.0, status.into(), timeout).await?
+                waiting::wait(&state, upload_id.0, status.into(), timeout).await?
             }
         };
         Ok(Json(shown(&state.ctx, row).await?))
@@ -291,7 +297,7 @@ impl Uploads {
         }
         match requested {
             Requested::Moved(row) => {
-                announce(ctx, upload_id).await;
+                tokio::join!(announce(ctx, upload_id), ctx.queue.tell(upload_id));
                 Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?)))
             }
             Requested::Already(row) if row.status == Status::Completed => {
@@ -319,31 +325,8 @@ impl Uploads {
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;
         let row = rows::abort(&ctx.db, upload_id.0, now()).await?;
-        announce(ctx, upload_id.0).await;
+        tokio::join!(announce(ctx, upload_id.0), ctx.queue.tell(upload_id.0));
         Ok(Json(shown(ctx, row).await?))
-    }
-}
-
-/// The row once it has this status, can no longer get it, or the time is over.
-async fn wait(
-    state: &Shared,
-    upload_id: Uuid,
-    status: Status,
-    timeout: Duration,
-) -> Result<rows::Upload, Problem> {
-    let permit = state.polls.try_acquire();
-    let deadline = tokio::time::Instant::now() + timeout;
-    loop {
-        let row = rows::find(&state.ctx.db, upload_id).await?;
-        let stands = row.status_at(now());
-        let settled = stands == status || stands.is_final() || stands == Status::Failed;
-        if settled || permit.is_err() || tokio::time::Instant::now() >= deadline {
-            return Ok(row);
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + POLL)) => {}
-            () = state.shutdown.cancelled() => return Ok(row),
-        }
     }
 }
 

@@ -32,9 +32,11 @@ mod programs;
 mod proxy;
 mod resume;
 mod s3_command;
+mod queries;
+mod requests;
 mod sdk;
-
 mod storage;
+mod waiting;
 mod worker;
 
 use harness::{Backend, Suite};
@@ -52,7 +54,7 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 14] = [
+    let everywhere: [Suite; 16] = [
         api::SUITE,
         access::SUITE,
         limits::SUITE,
@@ -63,6 +65,8 @@ fn main() {
         storage::SUITE,
         worker::SUITE,
         ahead::SUITE,
+        waiting::SUITE,
+        requests::SUITE,
         faults::SUITE,
         kills::SUITE,
         chaos::SUITE,
@@ -80,6 +84,8 @@ fn main() {
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));
+    trials.extend(waiting::PROCESSES.trials(Backend::Production));
+    trials.extend(queries::SUITE.trials(Backend::Production));
     trials.extend(janitor::SUITE.trials(Backend::Production));
     trials.extend(connections::SUITE.trials(Backend::Production));
     trials.extend(containers::SUITE.trials(Backend::Production));

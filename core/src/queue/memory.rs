@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
+use uuid::Uuid;
 
+use super::news::HEARD;
 use super::{Job, QueueError};
 
 const CAPACITY: usize = 10_000;
@@ -12,10 +14,17 @@ const CAPACITY: usize = 10_000;
 #[derive(Clone, Default)]
 pub struct MemoryQueue(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     jobs: Mutex<VecDeque<Job>>,
     pushed: Notify,
+    moved: broadcast::Sender<Uuid>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let (jobs, pushed) = (Mutex::default(), Notify::default());
+        Self { jobs, pushed, moved: broadcast::channel(HEARD).0 }
+    }
 }
 
 impl MemoryQueue {
@@ -38,6 +47,15 @@ impl MemoryQueue {
             }
             pushed.await;
         }
+    }
+
+    pub fn tell(&self, upload_id: Uuid) {
+        // An error only says that nobody listens.
+        let _ = self.0.moved.send(upload_id);
+    }
+
+    pub fn listen(&self) -> broadcast::Receiver<Uuid> {
+        self.0.moved.subscribe()
     }
 
     fn pop(&self) -> Option<Job> {

@@ -3,6 +3,7 @@
 //! works on. That is why a bounded queue may drop, and why one in memory is enough for one process.
 
 mod memory;
+mod news;
 mod redis;
 
 use std::time::Duration;
@@ -12,6 +13,8 @@ use uuid::Uuid;
 use crate::config::QueueSettings;
 use memory::MemoryQueue;
 use redis::{RedisConsumer, RedisQueue};
+
+pub use news::{Listener, News};
 
 /// Look at this upload: assemble it when it is pending, clean up when it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +28,8 @@ pub enum QueueError {
     Redis(#[from] fred::error::Error),
     #[error("the queue in memory is full")]
     Full,
+    #[error("nothing is heard any more")]
+    Closed,
 }
 
 /// Where jobs are announced.
@@ -61,6 +66,27 @@ impl Queue {
             Queue::Redis(queue) => queue.push(job).await,
             Queue::Memory(queue) => queue.push(job),
         }
+    }
+
+    /// Tells every process that this upload has moved on; to be called after the commit. Nothing depends on
+    /// it: who waits looks by itself now and then.
+    pub async fn tell(&self, upload_id: Uuid) {
+        match self {
+            Queue::Redis(queue) => {
+                if let Err(error) = queue.tell(upload_id).await {
+                    tracing::debug!(upload.id = %upload_id, %error, "nobody was told");
+                }
+            }
+            Queue::Memory(queue) => queue.tell(upload_id),
+        }
+    }
+
+    /// Hears what is told from now on.
+    pub async fn listen(&self) -> Result<Listener, QueueError> {
+        Ok(match self {
+            Queue::Redis(queue) => Listener::Redis(Box::new(queue.listen().await?)),
+            Queue::Memory(queue) => Listener::Memory(queue.listen()),
+        })
     }
 
     /// A consumer with a connection of its own, since its reads block.

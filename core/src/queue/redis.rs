@@ -5,16 +5,19 @@
 //! holds only what is waiting or under way; it is trimmed at about [`MAX_LENGTH`] besides, since the
 //! janitor can always announce again. Entries of a consumer that has been silent for a minute pass to
 //! another one; a consumer silent for ten minutes, and without entries, is removed.
+//!
+//! News go over a channel of the same name with `:moved` behind it (PUBLISH, the id of the upload).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, StreamsInterface};
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface, StreamsInterface};
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy};
 use fred::types::{Builder, Value};
 use uuid::Uuid;
 
+use super::news::{HEARD, RedisListener};
 use super::{Delivery, Job, POLL, QueueError};
 use crate::config::QueueSettings;
 
@@ -71,6 +74,25 @@ impl RedisQueue {
         let _: String =
             self.client.xadd(&self.stream, false, ("MAXLEN", "~", MAX_LENGTH), "*", entry).await?;
         Ok(())
+    }
+
+    fn channel(&self) -> String {
+        format!("{}:moved", self.stream)
+    }
+
+    pub async fn tell(&self, upload_id: Uuid) -> Result<(), QueueError> {
+        let _: i64 = self.client.publish(self.channel(), upload_id.to_string()).await?;
+        Ok(())
+    }
+
+    pub async fn listen(&self) -> Result<RedisListener, QueueError> {
+        let client = builder(self.client.client_config(), COMMAND_TIMEOUT).build()?;
+        client.init().await?;
+        // Before it subscribes, so that neither news nor another connection is missed.
+        let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
+        let channel = self.channel();
+        client.subscribe(channel.as_str()).await?;
+        Ok(RedisListener { client, channel, messages, reconnects })
     }
 
     pub async fn ping(&self) -> Result<(), QueueError> {
@@ -222,6 +244,7 @@ fn builder(config: Config, timeout: Duration) -> Builder {
     builder
         .with_performance_config(|performance: &mut PerformanceConfig| {
             performance.default_command_timeout = timeout;
+            performance.broadcast_channel_capacity = HEARD;
         })
         .with_connection_config(|connection: &mut ConnectionConfig| {
             connection.connection_timeout = COMMAND_TIMEOUT;

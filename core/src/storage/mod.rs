@@ -23,7 +23,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider,
+    SharedCredentialsProvider, SharedHttpClient,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::sync::OnceCell;
@@ -33,7 +33,7 @@ pub use error::{ErrorKind, StorageError};
 pub use key::{BadFilename, Filename, MAX_FILENAME_BYTES, ObjectKey, chunk_index, chunks, finals};
 pub use multipart::{ListedMultipart, Multipart, MultipartPage, NewMultipart, UploadedPart};
 pub use objects::{Body, Listed, ObjectHead, Page};
-pub use presign::Presigned;
+pub use presign::{Presigned, Signer};
 
 use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
@@ -55,7 +55,6 @@ impl Storage {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let region = Region::new(settings.region.clone());
         let provider = match &settings.credentials {
             Some(keys) => SharedCredentialsProvider::new(aws_credential_types::Credentials::new(
                 keys.access_key.clone(),
@@ -67,7 +66,7 @@ impl Storage {
             None => {
                 let chain = aws_config::defaults(BehaviorVersion::latest())
                     .http_client(http.clone())
-                    .region(region.clone())
+                    .region(Region::new(settings.region.clone()))
                     .load()
                     .await;
                 chain
@@ -75,10 +74,18 @@ impl Storage {
                     .unwrap_or_else(|| SharedCredentialsProvider::new(NoChain))
             }
         };
+        Self::with(settings, http, provider)
+    }
+
+    fn with(
+        settings: &StorageSettings,
+        http: SharedHttpClient,
+        provider: SharedCredentialsProvider,
+    ) -> Self {
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
-            .region(region)
+            .region(Region::new(settings.region.clone()))
             .credentials_provider(provider.clone())
             .force_path_style(settings.path_style)
             // The default, a checksum in a streaming trailer, is refused by some servers and stored as

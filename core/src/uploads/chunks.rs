@@ -1,4 +1,4 @@
-//! What clients do to an upload: ask for URLs, confirm chunks, ask for the assembly, take it back.
+//! What clients do to an upload: ask for URLs, ask for the assembly, take it back.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
+use super::confirm::count;
 use super::{Error, Upload, apply, lock};
 use crate::checksum::Checksum;
 use crate::db::{self, Db};
@@ -22,24 +23,6 @@ use crate::lifecycle::{Event, Status};
 pub struct Declared {
     pub index: i32,
     pub checksum: Option<Checksum>,
-}
-
-/// A chunk as HeadObject has just shown it, right in size and checksum.
-#[derive(Debug, Clone)]
-pub struct SeenChunk {
-    pub index: i32,
-    pub size: i64,
-    pub etag: String,
-    pub checksum: Option<String>,
-}
-
-/// The upload after a confirm.
-#[derive(Debug, Clone, Copy)]
-pub struct Confirmed {
-    pub status: Status,
-    pub count: i64,
-    /// No worker holds the upload: one that is to copy ahead must be told.
-    pub unattended: bool,
 }
 
 #[derive(Debug)]
@@ -86,7 +69,8 @@ pub async fn declare(
     Ok(upload)
 }
 
-async fn write_declared(
+/// Keeps what is declared of each chunk, over what was declared before.
+pub(super) async fn write_declared(
     tx: &DatabaseTransaction,
     id: Uuid,
     declared: &[Declared],
@@ -131,98 +115,6 @@ async fn write_declared(
         .exec_without_returning(tx)
         .await?;
     Ok(())
-}
-
-/// Marks chunks as confirmed. `upload` is the session as it was read before S3 was asked: while it is
-/// `uploading` and its life fresh, a shared lock is enough, and parallel confirms do not wait for one
-/// another.
-pub async fn confirm(
-    db: &Db,
-    upload: &Upload,
-    seen: &[SeenChunk],
-    life: Duration,
-    now: DateTime<Utc>,
-) -> Result<Confirmed, Error> {
-    let moves = |u: &Upload| u.status != Status::Uploading || u.life_is_worn(now, life);
-    let mut how = if moves(upload) { LockType::Update } else { LockType::Share };
-    loop {
-        let tx = db::begin(db).await?;
-        let upload = lock(&tx, upload.upload_id, how).await?;
-        let status = upload.status_at(now);
-        if !status.takes_chunks() {
-            return Err(Error::Conflict(status));
-        }
-        if how == LockType::Share && moves(&upload) {
-            tx.rollback().await?;
-            how = LockType::Update;
-            continue;
-        }
-        if moves(&upload) {
-            let slid = session::ActiveModel { expires_at: Set(now + life), ..Default::default() };
-            apply(&tx, &upload, Event::ConfirmChunk, None, now, slid).await?;
-        }
-        write_seen(&tx, upload.upload_id, seen, now).await?;
-        let count = count(&tx, upload.upload_id).await?;
-        tx.commit().await?;
-        let unattended = upload.lease_until.is_none_or(|until| until <= now);
-        return Ok(Confirmed { status: Status::Uploading, count, unattended });
-    }
-}
-
-async fn write_seen(
-    tx: &DatabaseTransaction,
-    id: Uuid,
-    seen: &[SeenChunk],
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    if seen.is_empty() {
-        return Ok(());
-    }
-    let mut rows: Vec<&SeenChunk> = seen.iter().collect();
-    // One order for everybody, so that two confirms of the same chunks cannot deadlock.
-    rows.sort_by_key(|chunk| chunk.index);
-    rows.dedup_by_key(|chunk| chunk.index);
-    let rows = rows.into_iter().map(|seen| chunk::ActiveModel {
-        upload_id: Set(id),
-        chunk_index: Set(seen.index),
-        size: Set(Some(seen.size)),
-        etag: Set(Some(seen.etag.clone())),
-        checksum: Set(seen.checksum.clone()),
-        confirmed_at: Set(Some(now)),
-        ..Default::default()
-    });
-    // A copy made of other bytes is no copy of this chunk.
-    let keep = |column: &'static str| {
-        Expr::cust(format!(
-            "CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.{column} END"
-        ))
-    };
-    chunk::Entity::insert_many(rows)
-        .on_conflict(
-            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
-                .update_columns([
-                    chunk::Column::Size,
-                    chunk::Column::Etag,
-                    chunk::Column::Checksum,
-                    chunk::Column::ConfirmedAt,
-                ])
-                .value(chunk::Column::CopiedEtag, keep("copied_etag"))
-                .value(chunk::Column::PartEtag, keep("part_etag"))
-                .value(chunk::Column::PartChecksum, keep("part_checksum"))
-                .to_owned(),
-        )
-        .exec_without_returning(tx)
-        .await?;
-    Ok(())
-}
-
-async fn count<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<i64, Error> {
-    let count = chunk::Entity::find()
-        .filter(chunk::Column::UploadId.eq(id))
-        .filter(chunk::Column::ConfirmedAt.is_not_null())
-        .count(db)
-        .await?;
-    Ok(count as i64)
 }
 
 /// The chunk rows of these indexes (all of them where `None`), in order; rows that are only declared

@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::chunks::{Declared, write_declared};
 use super::{Error, Upload, record};
 use crate::checksum::{Algorithm, Checksum};
 use crate::db::{self, Db};
@@ -33,6 +34,9 @@ pub struct NewUpload {
     /// The key, and a hash of the request it came with.
     pub idempotency: Option<(String, String)>,
     pub quota: Option<Quota>,
+    /// The chunks that URLs are signed for at once, and how long the URLs live.
+    pub declared: Vec<Declared>,
+    pub url_life: Duration,
 }
 
 /// What one owner may have under way; `None` is no bound.
@@ -87,8 +91,7 @@ pub async fn create(
         failure: None,
         owner: new.owner,
         expires_at: now + life,
-        // Nothing is signed yet.
-        urls_expire_at: now,
+        urls_expire_at: if new.declared.is_empty() { now } else { now + new.url_life },
         chunks_deleted_at: None,
         idempotency_key,
         request_hash,
@@ -119,6 +122,7 @@ pub async fn create(
             return Ok(exceeded);
         }
         record(&tx, upload.upload_id, "initialized", None, None, now).await?;
+        write_declared(&tx, upload.upload_id, &new.declared).await?;
         tx.commit().await?;
         return Ok(Created::New(upload));
     }

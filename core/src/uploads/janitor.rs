@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -102,12 +102,16 @@ fn uncleaned() -> Condition {
 }
 
 async fn ids(db: &Db, filter: Condition) -> Result<Vec<Uuid>, Error> {
+    some_ids(db, filter, PORTION).await
+}
+
+async fn some_ids(db: &Db, filter: Condition, limit: u64) -> Result<Vec<Uuid>, Error> {
     Ok(session::Entity::find()
         .select_only()
         .column(session::Column::UploadId)
         .filter(filter)
         .order_by_asc(session::Column::UpdatedAt)
-        .limit(PORTION)
+        .limit(limit)
         .into_tuple()
         .all(db)
         .await?)
@@ -168,10 +172,13 @@ pub async fn cleaned(
 /// The uploads whose rows are past their retention: ended before `before`, with nothing left in the bucket
 /// but the final objects of the completed ones.
 pub async fn retired(db: &Db, before: DateTime<Utc>) -> Result<Vec<Uuid>, Error> {
-    let retired = Condition::all()
+    ids(db, past_retention(before)).await
+}
+
+fn past_retention(before: DateTime<Utc>) -> Condition {
+    Condition::all()
         .add(session::Column::ChunksDeletedAt.is_not_null())
-        .add(session::Column::UpdatedAt.lte(before));
-    ids(db, retired).await
+        .add(session::Column::UpdatedAt.lte(before))
 }
 
 /// Which of these uploads have a row.
@@ -214,15 +221,14 @@ pub async fn take_task(
 /// Deletes the rows of uploads that ended before `before` and left nothing in the bucket but the final
 /// objects of the completed ones. Answers how many.
 pub async fn delete_retired(db: &Db, before: DateTime<Utc>) -> Result<u64, Error> {
-    let retired = Query::select()
-        .column(session::Column::UploadId)
-        .from(session::Entity)
-        .and_where(session::Column::ChunksDeletedAt.is_not_null())
-        .and_where(session::Column::UpdatedAt.lte(before))
-        .limit(RETIRED)
-        .to_owned();
+    // Found first: for both in one statement PostgreSQL may read the whole table.
+    let ids = some_ids(db, past_retention(before), RETIRED).await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
     let deleted = session::Entity::delete_many()
-        .filter(Expr::col(session::Column::UploadId).in_subquery(retired))
+        .filter(session::Column::UploadId.is_in(ids))
+        .filter(past_retention(before))
         .exec(db)
         .await?;
     Ok(deleted.rows_affected)

@@ -6,6 +6,7 @@
 
 mod assembly;
 mod chunks;
+mod confirm;
 mod create;
 mod janitor;
 mod read;
@@ -15,16 +16,16 @@ pub use assembly::{
     lose_chunks, record_parts, renew, set_multipart,
 };
 pub use chunks::{
-    Confirmed, Declared, Requested, SeenChunk, abort, chunk_rows, confirm, declare, drop_chunks,
-    request_assembly, uncopied,
+    Declared, Requested, abort, chunk_rows, declare, drop_chunks, request_assembly, uncopied,
 };
+pub use confirm::{Confirmed, SeenChunk, confirm};
 pub use create::{Created, NewUpload, Quota, create};
 pub use janitor::{
     adopt, claim_cleanup, cleaned, delete_retired, expire, known, overdue, retired,
     stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
-    Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner, progress, stats,
+    ConfirmedChunks, Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner, progress, stats, statuses,
 };
 
 use std::time::Duration;
@@ -74,16 +75,24 @@ impl Upload {
 
     /// The status at `now`: an upload past its life is expired, whether or not the janitor has been by.
     pub fn status_at(&self, now: DateTime<Utc>) -> Status {
-        match Event::Expire.apply(self.status) {
-            Some(expired) if self.expires_at <= now => expired,
-            _ => self.status,
-        }
+        stands(self.status, self.expires_at, now)
     }
 
     /// Whether the slid `expires_at` is worth a write: sliding it by less than a hundredth of the life
     /// would make every confirm write the session row.
     fn life_is_worn(&self, now: DateTime<Utc>, life: Duration) -> bool {
-        self.expires_at < now + life - life / 100
+        self.expires_at < Self::fresh_life(now, life)
+    }
+
+    fn fresh_life(now: DateTime<Utc>, life: Duration) -> DateTime<Utc> {
+        now + life - life / 100
+    }
+}
+
+fn stands(status: Status, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Status {
+    match Event::Expire.apply(status) {
+        Some(expired) if expires_at <= now => expired,
+        _ => status,
     }
 }
 

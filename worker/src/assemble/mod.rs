@@ -86,6 +86,7 @@ async fn to_the_end(
         Ok(()) => {
             drop(lease);
             tracing::info!(upload.id = %upload.upload_id, bytes = upload.file_size, "completed");
+            worker.ctx.queue.tell(upload.upload_id).await;
             // Only now, with `completed` committed, may chunks go.
             cleanup::run(worker, upload.upload_id).await?;
             Ok(None)

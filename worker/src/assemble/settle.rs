@@ -44,6 +44,7 @@ pub(super) async fn settle(
                 cleanup::abort_multiparts(worker, &current).await?;
             }
             worker.ask(uploads::lose_chunks(db, id, lease.id, &lost, life, now())).await?;
+            worker.ctx.queue.tell(id).await;
             Ok(None)
         }
         Stopped::Refused(failure) => {
@@ -129,6 +130,7 @@ async fn fail(
     // Another assembly: what this one made, if anything, counts for nothing once chunks may change.
     worker.ask(uploads::set_multipart(db, id, lease.id, None, Uuid::new_v4())).await?;
     worker.ask(uploads::give_up(db, id, lease.id, failure, life, now())).await?;
+    worker.ctx.queue.tell(id).await;
     Ok(None)
 }
 

@@ -1,0 +1,224 @@
+//! What the database does for each query once it holds a million chunks: it finds rows by an index and reads
+//! no table from end to end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TryGetable};
+use serde_json::Value;
+use upflow_core::db::{self, Db, now};
+use upflow_core::uploads::{self as rows, Declared, Filter, SeenChunk};
+use uuid::Uuid;
+
+use crate::harness::{Stack, Suite};
+use crate::suite;
+
+pub const SUITE: Suite = suite! { "queries":
+    none_reads_a_growing_table_from_end_to_end,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const TABLES: [&str; 3] = ["upload_chunks", "upload_sessions", "upload_events"];
+
+/// 40,000 uploads with four events each, most of them completed; a hundred of them under way, with ten
+/// thousand chunks each.
+const SEED: [&str; 5] = [
+    // Rows that are made here need no look whether their upload is there.
+    "SET session_replication_role = replica",
+    "INSERT INTO upload_sessions (upload_id, filename, file_size, chunk_size, total_chunks, content_type,
+         metadata, status, checksum_algorithm, final_s3_key, attempts, owner, expires_at, urls_expire_at,
+         chunks_deleted_at, created_at, updated_at)
+     SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'file', 52428800000, 5242880,
+         10000, 'application/octet-stream', '{}',
+         CASE WHEN n < 100 THEN 'uploading' WHEN n < 150 THEN 'pending_assembly' WHEN n < 200 THEN 'failed'
+             WHEN n < 1000 THEN 'aborted' WHEN n < 2000 THEN 'expired' ELSE 'completed' END,
+         'crc64nvme', 'key', 0, 'owner-' || n % 50, now() + interval '7 days', now(),
+         CASE WHEN n >= 300 THEN now() - n * interval '1 minute' END,
+         now() - n * interval '1 minute', now() - n * interval '1 minute'
+     FROM generate_series(0, 39999) n",
+    "INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum, size, etag, checksum, confirmed_at)
+     SELECT ('00000000-0000-4000-8000-' || lpad((n / 10000)::text, 12, '0'))::uuid, n % 10000,
+         'AAAAAAAAAAA=', 5242880, md5(n::text), 'AAAAAAAAAAA=', now()
+     FROM generate_series(0, 999999) n WHERE n % 10000 <> 9999",
+    "INSERT INTO upload_events (event_id, upload_id, at, event)
+     SELECT gen_random_uuid(), upload_id, created_at, 'event' FROM upload_sessions, generate_series(1, 4)",
+    "ANALYZE",
+];
+
+fn upload(number: u32) -> Uuid {
+    format!("00000000-0000-4000-8000-{number:012}").parse().unwrap()
+}
+
+fn seen(index: i32) -> SeenChunk {
+    SeenChunk { index, size: 5_242_880, etag: "etag".to_owned(), checksum: None }
+}
+
+/// Everything that is asked of the database by clients, workers and the janitor.
+async fn ask_everything(db: &Db) {
+    let (now, life, lease) = (now(), 7 * 24 * 60 * MINUTE, Uuid::new_v4());
+    let owner = Some("owner-7".to_owned());
+    let all = Filter { limit: 51, owner, ..Filter::default() };
+    let page = rows::list(db, all.clone(), now).await.unwrap();
+    assert_eq!(page.len(), 51);
+    let after = page.last().map(|upload| rows::Cursor {
+        created_at: upload.created_at,
+        upload_id: upload.upload_id,
+    });
+    for filter in [
+        Filter { after, ..all.clone() },
+        Filter { status: Some(upflow_core::lifecycle::Status::Completed), ..all },
+    ] {
+        assert_eq!(rows::list(db, filter, now).await.unwrap().len(), 51);
+    }
+    let new = rows::NewUpload {
+        upload_id: Uuid::new_v4(),
+        filename: "file".to_owned(),
+        plan: page[0].plan(),
+        content_type: "text/plain".to_owned(),
+        metadata: Value::Null,
+        algorithm: upflow_core::checksum::Algorithm::Crc64Nvme,
+        checksum: None,
+        final_s3_key: "key".to_owned(),
+        owner: "owner-7".to_owned(),
+        idempotency: Some(("key".to_owned(), "hash".to_owned())),
+        quota: Some(rows::Quota { uploads: Some(10_000), bytes: Some(i64::MAX) }),
+        declared: Vec::new(),
+        url_life: MINUTE,
+    };
+    for _ in 0..2 {
+        rows::create(db, new.clone(), now, life).await.unwrap();
+    }
+    let id = upload(7);
+    let found = rows::find(db, id).await.unwrap();
+    rows::owner(db, id).await.unwrap();
+    rows::statuses(db, &[id, upload(8)], now).await.unwrap();
+    rows::progress(db, &[id, upload(8)]).await.unwrap();
+    assert_eq!(rows::confirmed_chunks(db, id).await.unwrap().indexes.len(), 9_999);
+    rows::events(db, id).await.unwrap();
+    rows::known(db, &[id, upload(8)]).await.unwrap();
+    rows::chunk_rows(db, id, None).await.unwrap();
+    rows::chunk_rows(db, id, Some(&[0, 1, 2])).await.unwrap();
+    assert_eq!(rows::uncopied(db, id, 1_000).await.unwrap().len(), 1_000);
+    let declared: Vec<_> = (0..3).map(|index| Declared { index, checksum: None }).collect();
+    rows::declare(db, id, &declared, MINUTE, life, now).await.unwrap();
+    // First with another session, then as most of them go.
+    for _ in 0..2 {
+        let found = rows::find(db, id).await.unwrap();
+        rows::confirm(db, &found, &[seen(0), seen(9_999)], life, now).await.unwrap();
+    }
+    rows::drop_chunks(db, id, &[(5, "another".to_owned())], now).await.unwrap();
+    rows::request_assembly(db, upload(8), now).await.unwrap();
+    rows::abort(db, upload(9), now).await.unwrap();
+    work(db, found, lease, now).await;
+}
+
+/// What workers and janitors ask.
+async fn work(db: &Db, found: rows::Upload, lease: Uuid, now: DateTime<Utc>) {
+    let id = found.upload_id;
+    rows::claim_ahead(db, id, lease, MINUTE, now).await.unwrap().expect("it is free");
+    rows::renew(db, id, lease, MINUTE, now).await.unwrap();
+    rows::set_multipart(db, id, lease, Some("multipart"), Uuid::new_v4()).await.unwrap();
+    let part = rows::CopiedPart {
+        index: 0,
+        etag: "etag".to_owned(),
+        part_etag: "part".to_owned(),
+        part_checksum: None,
+    };
+    rows::record_parts(db, id, lease, vec![part]).await.unwrap();
+    rows::let_go(db, id, lease).await.unwrap();
+    let pending = upload(120);
+    rows::claim(db, pending, lease, MINUTE, now).await.unwrap().expect("it is free");
+    rows::hand_back(db, pending, lease, now, "why".to_owned(), true, now).await.unwrap();
+    rows::claim(db, pending, lease, MINUTE, now).await.unwrap().expect("it is free");
+    let integrity = rows::Integrity { level: "size_only", value: None };
+    rows::finish(db, pending, lease, integrity, now).await.unwrap();
+    rows::stale_assemblies(db, now, now).await.unwrap();
+    rows::take_stale_assemblies(db, now, now).await.unwrap();
+    rows::overdue(db, now).await.unwrap();
+    rows::expire(db, upload(11), now).await.unwrap();
+    rows::to_clean(db, now).await.unwrap();
+    let cleaned = rows::claim_cleanup(db, upload(250), lease, MINUTE, now).await.unwrap().unwrap();
+    rows::cleaned(db, &cleaned, lease, now, now, now).await.unwrap();
+    rows::retired(db, now - 20_000 * MINUTE).await.unwrap();
+    assert_eq!(rows::delete_retired(db, now - 20_000 * MINUTE).await.unwrap(), 20);
+}
+
+async fn none_reads_a_growing_table_from_end_to_end(stack: Stack) {
+    stack.stop_workers().await;
+    let mut settings = stack.production(|production| production.database.clone());
+    (settings.max_connections, settings.timeout) = (1, MINUTE);
+    let seeding = db::connect(&settings).await.unwrap();
+    for seed in SEED {
+        seeding.execute_unprepared(seed).await.unwrap();
+    }
+    // What a connection has counted is written when it closes.
+    seeding.close().await.unwrap();
+    let admin = &stack.ctx().db;
+    let before = scans(admin).await;
+    // One connection, which keeps every statement that it has prepared.
+    let db = db::connect(&settings).await.unwrap();
+    ask_everything(&db).await;
+    let statements = prepared(&db).await;
+    assert!(statements.len() > 40, "only {} statements", statements.len());
+    let mut faults = Vec::new();
+    db.execute_unprepared("SET plan_cache_mode = force_generic_plan").await.unwrap();
+    for (name, statement, parameters) in statements {
+        if TABLES.iter().any(|table| statement.contains(table)) {
+            let scanned = scanned(&explained(&db, &name, parameters).await);
+            if !scanned.is_empty() {
+                faults.push(format!("{scanned:?} in {statement}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    // The counts tell of what was really done, whatever was explained.
+    db.close().await.unwrap();
+    assert_eq!(scans(admin).await, before);
+}
+
+async fn all<T: TryGetable>(db: &Db, sql: &str, columns: &[&str]) -> Vec<Vec<T>> {
+    let found = db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap();
+    let row = |row: &sea_orm::QueryResult| columns.iter().map(|c| row.try_get("", c).unwrap()).collect();
+    found.iter().map(row).collect()
+}
+
+/// How often each table was read from end to end.
+async fn scans(db: &Db) -> BTreeMap<String, String> {
+    let sql = "SELECT relname::text, seq_scan::text FROM pg_stat_user_tables
+               WHERE relname IN ('upload_chunks', 'upload_sessions', 'upload_events')";
+    let found = all::<String>(db, sql, &["relname", "seq_scan"]).await;
+    assert_eq!(found.len(), TABLES.len());
+    found.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
+}
+
+/// The statements of this connection: name, text, number of parameters.
+async fn prepared(db: &Db) -> Vec<(String, String, usize)> {
+    let sql = "SELECT name, statement, cardinality(parameter_types)::text AS parameters
+               FROM pg_prepared_statements";
+    let found = all::<String>(db, sql, &["name", "statement", "parameters"]).await;
+    let row = |row: Vec<String>| (row[0].clone(), row[1].clone(), row[2].parse().unwrap());
+    found.into_iter().map(row).collect()
+}
+
+/// The plan that serves any values.
+async fn explained(db: &Db, name: &str, parameters: usize) -> Value {
+    let values = vec!["NULL"; parameters].join(", ");
+    let values = if parameters == 0 { values } else { format!("({values})") };
+    let sql = format!("EXPLAIN (FORMAT JSON) EXECUTE {name}{values}");
+    all::<Value>(db, &sql, &["QUERY PLAN"]).await.swap_remove(0).swap_remove(0)
+}
+
+/// The growing tables that a plan reads from end to end.
+fn scanned(plan: &Value) -> Vec<String> {
+    match plan {
+        Value::Array(parts) => parts.iter().flat_map(scanned).collect(),
+        Value::Object(parts) => {
+            let table = parts.get("Relation Name").and_then(Value::as_str).unwrap_or_default();
+            let scan = parts.get("Node Type").is_some_and(|node| node == "Seq Scan");
+            let found = (scan && TABLES.contains(&table)).then(|| table.to_owned());
+            found.into_iter().chain(parts.values().flat_map(scanned)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
