@@ -93,8 +93,9 @@ async fn head_chunk(
         );
         return rejected(Code::ChunkChecksumMismatch, detail);
     }
+    let confirmed = before.is_some_and(|row| row.confirmed_at.is_some());
     let checksum = known.or(declared);
-    Ok(Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum }))
+    Ok(Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum, known: confirmed }))
 }
 
 /// Marks what was seen as confirmed.
@@ -104,7 +105,9 @@ pub async fn confirm(
     seen: &[SeenChunk],
     now: DateTime<Utc>,
 ) -> Result<Confirmed, Problem> {
-    Ok(uploads::confirm(&ctx.db, upload, seen, ctx.limits.upload_life, now).await?)
+    let confirmed = uploads::confirm(&ctx.db, upload, seen, ctx.limits.upload_life, now).await?;
+    ctx.metrics.confirmed(seen.iter().filter(|seen| !seen.known).map(|seen| seen.size).sum());
+    Ok(confirmed)
 }
 
 /// Confirms those of the `missing` chunks that are in storage after all. Answers the chunks that are

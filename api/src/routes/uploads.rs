@@ -94,10 +94,15 @@ impl Uploads {
                 uploads: state.clients.active_uploads,
                 bytes: state.clients.active_bytes,
             }),
+            traceparent: upflow_core::trace::current(),
         };
         let created = rows::create(&ctx.db, new, now(), ctx.limits.upload_life).await?;
         let (upload, replayed) = match created {
-            Created::New(upload) => (upload, false),
+            Created::New(upload) => {
+                tracing::Span::current().record("upload.id", upload.upload_id.to_string());
+                tracing::info!(upload.id = %upload.upload_id, bytes = upload.file_size, "begun");
+                (upload, false)
+            }
             Created::Replayed(upload) => (upload, true),
             Created::KeyReused => {
                 return Err(Problem::new(
@@ -291,6 +296,7 @@ impl Uploads {
         }
         match requested {
             Requested::Moved(row) => {
+                tracing::info!(upload.id = %upload_id, "to be assembled");
                 announce(ctx, upload_id).await;
                 Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?)))
             }
@@ -318,7 +324,10 @@ impl Uploads {
         upload_id: Path<Uuid>,
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;
-        let row = rows::abort(&ctx.db, upload_id.0, now()).await?;
+        let (row, moved) = rows::abort(&ctx.db, upload_id.0, now()).await?;
+        if moved {
+            tracing::info!(upload.id = %upload_id.0, "aborted");
+        }
         announce(ctx, upload_id.0).await;
         Ok(Json(shown(ctx, row).await?))
     }

@@ -8,6 +8,7 @@ mod abilities;
 mod credentials;
 mod error;
 mod key;
+mod measure;
 mod multipart;
 mod objects;
 mod presign;
@@ -37,6 +38,7 @@ pub use presign::Presigned;
 
 use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
+use crate::metrics::Metrics;
 use credentials::Credentials;
 
 /// A handle to the bucket; clones share connections.
@@ -50,8 +52,9 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Prepares the client; nothing is sent yet but what finding credentials takes.
-    pub async fn connect(settings: &StorageSettings) -> Self {
+    /// Prepares the client, which counts its calls in `metrics`; nothing is sent yet but what finding
+    /// credentials takes.
+    pub async fn connect(settings: &StorageSettings, metrics: &Metrics) -> Self {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
@@ -80,6 +83,7 @@ impl Storage {
             .http_client(http)
             .region(region)
             .credentials_provider(provider.clone())
+            .interceptor(measure::Measure(metrics.clone()))
             .force_path_style(settings.path_style)
             // The default, a checksum in a streaming trailer, is refused by some servers and stored as
             // part of the object by others.

@@ -33,6 +33,8 @@ pub struct NewUpload {
     /// The key, and a hash of the request it came with.
     pub idempotency: Option<(String, String)>,
     pub quota: Option<Quota>,
+    /// Where in which trace it begins.
+    pub traceparent: Option<String>,
 }
 
 /// What one owner may have under way; `None` is no bound.
@@ -92,6 +94,7 @@ pub async fn create(
         chunks_deleted_at: None,
         idempotency_key,
         request_hash,
+        traceparent: new.traceparent,
         created_at: now,
         updated_at: now,
     };

@@ -25,6 +25,7 @@ pub use janitor::{
 };
 pub use read::{
     Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner, progress, stats,
+    statuses, traceparent,
 };
 
 use std::time::Duration;
