@@ -4,7 +4,7 @@ import { UpFlow } from "./upflow.js";
 import { announce } from "./demo/card.js";
 import { Door } from "./demo/door.js";
 import { canPick, dropped, pick } from "./demo/handles.js";
-import { Item } from "./demo/item.js";
+import { ELSEWHERE, Item } from "./demo/item.js";
 import { recall, remembered, whenFree } from "./demo/remembered.js";
 import { Requests } from "./demo/requests.js";
 
@@ -20,14 +20,14 @@ const requests = new Requests(byId("requests"), byId("no-requests"));
 
 // The API is where this page comes from, below whatever path a proxy puts before it.
 const server = new URL("..", location.href).href;
-const connect = (token) => new UpFlow({ server, token, onRequest: (request) => requests.show(request) });
 const door = new Door({
   server,
   section: byId("door"),
   unlocked: byId("unlocked"),
-  onKey: (key) => (client = connect(key)),
+  onOpen: () => byId("files").focus(),
+  onKey: (key) => (client.token = key),
 });
-let client = connect(door.key);
+const client = new UpFlow({ server, token: door.key, onRequest: (request) => requests.show(request) });
 door.look();
 
 byId("settings").addEventListener("submit", (event) => event.preventDefault());
@@ -40,12 +40,14 @@ const page = {
     return { parallel: number("parallel"), chunkSize: number("chunk-size") };
   },
 
-  /**
-   * Resolves once there is a key that the server takes, after it has refused with `error` what an upload's
-   * own token asked (`byToken`) or the key.
-   */
-  key(error, byToken) {
-    return byToken && door.key ? Promise.resolve() : door.ask(error);
+  /** The API key in use. */
+  get key() {
+    return door.key;
+  },
+
+  /** Resolves once there is another key than this, which the server has refused, or than none. */
+  unlock(key) {
+    return door.ask(key);
   },
 
   enqueue(item) {
@@ -68,7 +70,7 @@ const page = {
     const { element } = item.card;
     const beside = element.nextElementSibling ?? element.previousElementSibling;
     items.delete(item);
-    element.remove();
+    item.card.end();
     (beside?.querySelector("button:not([hidden]), a:not([hidden])") ?? byId("files")).focus();
     tidy();
   },
@@ -99,7 +101,9 @@ async function add(picked) {
     const unfinished = alike.find((item) => item.waitsForFile);
     if (unfinished) {
       // Sampled: of the same name, size and date, and yet another file is possible.
-      if (!(await unfinished.goOn({ file, handle }, settings))) continue;
+      const why = await unfinished.goOn({ file, handle }, settings);
+      if (why === ELSEWHERE) message(`${file.name}: ${ELSEWHERE}`);
+      if (!why || why === ELSEWHERE) continue;
     } else if (alike[0]?.stopped) {
       alike[0].retry();
       continue;

@@ -59,6 +59,11 @@ export class UpFlow {
     };
   }
 
+  /** Another API key for what begins from now on, or none; what runs goes on as it began. */
+  set token(token) {
+    this.#context.api = this.#context.api.as(token);
+  }
+
   /**
    * Begins at once. The answer's `done` is a promise of the finished upload, and `pause()`, `resume()`
    * and `cancel()` do what they say.
@@ -85,14 +90,6 @@ export class UpFlow {
   /** What the server says of an upload. */
   get(uploadId, { token } = {}) {
     return this.#api(token).get(uploadId);
-  }
-
-  /**
-   * A page of the uploads of this API key, newest first: `{uploads, next_cursor}`.
-   * @param {{status?: string, limit?: number, cursor?: string}} [query]
-   */
-  list(query = {}) {
-    return this.#context.api.list(query);
   }
 
   /** Ends an upload that is not running here; what was sent is removed. */

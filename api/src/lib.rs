@@ -9,11 +9,13 @@ mod cors;
 mod headers;
 pub mod health;
 pub mod limits;
+mod measure;
 mod problem;
 mod routes;
 mod schema;
 mod server;
 mod spec;
+mod trace;
 mod validate;
 mod verify;
 mod waiting;
@@ -36,8 +38,10 @@ use uuid::Uuid;
 
 use allow::Allow;
 use config::ServeSettings;
+use measure::Measured;
 use problem::{Code, Problem};
 use routes::{MAX_POLLS, Shared, State};
+use trace::RequestId;
 
 pub use spec::{openapi_json, openapi_yaml};
 
@@ -86,7 +90,7 @@ fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
         let state = guarded.clone();
         async move {
             auth::admit(&state, &mut request).await?;
-            endpoint.call(request).await
+            trace::operation(&state, request, |request| endpoint.call(request)).await
         }
     });
     let api = Arc::new(api);
@@ -109,10 +113,12 @@ struct Front {
 
 impl Front {
     /// Every answer: in time, with an id that the log knows too, and a problem where it is an error.
-    async fn answer(&self, endpoint: Arc<impl Endpoint>, request: Request) -> Response {
+    async fn answer(&self, endpoint: Arc<impl Endpoint>, mut request: Request) -> Response {
         let id = Uuid::new_v4();
+        request.extensions_mut().insert(RequestId(id));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let span = tracing::info_span!("request", %id, %method, path);
+        let span = tracing::info_span!("request", request.id = %id, %method, path);
+        let measured = Measured::begin(&request);
         async move {
             let origin = cors::known_origin(&request, &self.state.clients.origins);
             let mut response = self.let_in(endpoint, request, origin.is_some()).await;
@@ -129,6 +135,7 @@ impl Front {
             {
                 response.headers_mut().insert(header::ALLOW, methods);
             }
+            measured.end(&self.state.ctx.metrics, response.status().as_u16());
             tracing::debug!(status = response.status().as_u16(), "answered");
             response
         }

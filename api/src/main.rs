@@ -7,8 +7,11 @@ use tokio_util::sync::CancellationToken;
 use upflow_api::config::{ApiArgs, listen};
 use upflow_api::health;
 use upflow_core::Context;
-use upflow_core::config::{self, Faults, SharedArgs};
+use upflow_core::config::{self, Faults, MetricsArgs, SharedArgs};
 use upflow_core::{program, shutdown};
+
+/// Where Prometheus finds the metrics unless told otherwise.
+const METRICS_PORT: u16 = 9464;
 
 /// The HTTP API of UpFlow
 #[derive(Parser)]
@@ -18,6 +21,8 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     shared: SharedArgs,
 }
@@ -70,9 +75,11 @@ async fn run() -> anyhow::Result<()> {
     let mut faults = Faults::default();
     let production = cli.shared.app.is_production();
     let (api, settings) = (cli.api.check(production, &mut faults), cli.shared.check(&mut faults));
-    let (api, settings) = faults.end(api.zip(settings))?;
-    config::init_logging(&settings.app);
+    let metrics = cli.metrics.check(METRICS_PORT, &mut faults);
+    let ((api, settings), metrics) = faults.end(api.zip(settings).zip(metrics))?;
+    let logging = config::init_logging(&settings.app, "upflow-api");
     let listener = listen(api.host, api.port, "--port", "UPFLOW_PORT")?;
+    let metrics = metrics.listen()?;
     let ctx = Context::connect(&settings).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
@@ -81,7 +88,11 @@ async fn run() -> anyhow::Result<()> {
         Some(keys) => tracing::info!(app, %address, ?keys, "the API serves; it asks for keys"),
         None => tracing::warn!(app, %address, "the API serves; it is OPEN: no keys are set"),
     }
+    if let Some(metrics) = metrics {
+        tokio::spawn(upflow_core::metrics::serve(ctx.clone(), metrics, stop.clone()));
+    }
     upflow_api::serve(ctx, api.serve, listener, stop).await?;
     tracing::info!("the API has stopped");
+    logging.end().await;
     Ok(())
 }

@@ -48,7 +48,8 @@ pub async fn inspect(
     let pages = upload.total_chunks.unsigned_abs().div_ceil(PAGE) as usize;
     if indexes.len() < HEADS_FOR_A_PAGE * pages {
         // HEAD needs nothing of the rows: they are read meanwhile.
-        let (rows, heads) = tokio::join!(rows_of(ctx, upload, indexes), heads(ctx, upload, indexes));
+        let (rows, heads) =
+            tokio::join!(rows_of(ctx, upload, indexes), heads(ctx, upload, indexes));
         return Ok(judged(upload, &rows?, heads?));
     }
     let rows = rows_of(ctx, upload, indexes).await?;
@@ -79,6 +80,7 @@ async fn inspect_listed(
             size: listed.size,
             etag: listed.etag.clone(),
             checksum: before.and_then(|row| row.checksum.clone()),
+            known: before.is_some_and(|row| row.confirmed_at.is_some()),
         })
     };
     let (mut seen, mut others) = (Vec::new(), Vec::new());
@@ -159,8 +161,9 @@ fn judge(
         );
         return rejected(Code::ChunkChecksumMismatch, detail);
     }
+    let confirmed = before.is_some_and(|row| row.confirmed_at.is_some());
     let checksum = known.or(declared);
-    Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum })
+    Ok(SeenChunk { index, size: head.size, etag: head.etag, checksum, known: confirmed })
 }
 
 /// Marks what was seen as confirmed.
@@ -170,7 +173,9 @@ pub async fn confirm(
     seen: &[SeenChunk],
     now: DateTime<Utc>,
 ) -> Result<Confirmed, Problem> {
-    Ok(uploads::confirm(&ctx.db, upload, seen, ctx.limits.upload_life, now).await?)
+    let confirmed = uploads::confirm(&ctx.db, upload, seen, ctx.limits.upload_life, now).await?;
+    ctx.metrics.confirmed(seen.iter().filter(|seen| !seen.known).map(|seen| seen.size).sum());
+    Ok(confirmed)
 }
 
 /// Confirms those of the `missing` chunks that are in storage after all. Answers the chunks that are

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{Limits, Settings};
 use crate::db::{self, Db, DbErr};
+use crate::metrics::Metrics;
 use crate::queue::{Queue, QueueError};
 use crate::storage::{Storage, StorageError};
 
@@ -13,6 +14,7 @@ pub struct Context {
     pub storage: Storage,
     pub queue: Queue,
     pub limits: Arc<Limits>,
+    pub metrics: Metrics,
 }
 
 /// What could not be used at the start, all of it: whoever mends one thing learns of the others too.
@@ -46,14 +48,16 @@ fn lines(faults: &[Fault]) -> String {
 impl Context {
     /// Connects to everything and looks that it is there. What goes away later comes back by itself.
     pub async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
+        let metrics = Metrics::default();
         let (db, queue, storage) = tokio::join!(
             database(settings),
             async { Queue::redis(&settings.queue).await.map_err(Fault::Queue) },
-            bucket(settings),
+            bucket(settings, &metrics),
         );
         match (db, queue, storage) {
             (Ok(db), Ok(queue), Ok(storage)) => {
-                Ok(Self { db, storage, queue, limits: Arc::new(settings.limits.clone()) })
+                let limits = Arc::new(settings.limits.clone());
+                Ok(Self { db, storage, queue, limits, metrics })
             }
             (db, queue, storage) => {
                 let faults = [db.err(), queue.err(), storage.err()];
@@ -72,8 +76,8 @@ async fn database(settings: &Settings) -> Result<Db, Fault> {
     }
 }
 
-async fn bucket(settings: &Settings) -> Result<Storage, Fault> {
-    let storage = Storage::connect(&settings.storage).await;
+async fn bucket(settings: &Settings, metrics: &Metrics) -> Result<Storage, Fault> {
+    let storage = Storage::connect(&settings.storage, metrics).await;
     storage.check_bucket().await.map_err(Fault::Storage)?;
     Ok(storage)
 }

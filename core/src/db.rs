@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::sqlx::error::Error as SqlxError;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, RuntimeErr,
+    ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend, RuntimeErr,
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
@@ -58,6 +58,30 @@ pub async fn begin(db: &Db) -> Result<DatabaseTransaction, DbErr> {
         ..TransactionOptions::default()
     })
     .await
+}
+
+/// The connections that this process has to the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pool {
+    pub open: i64,
+    pub idle: i64,
+    pub most: i64,
+}
+
+pub fn pool(db: &Db) -> Pool {
+    let (open, idle, most) = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            let pool = db.get_postgres_connection_pool();
+            (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+        }
+        _ => {
+            let pool = db.get_sqlite_connection_pool();
+            (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+        }
+    };
+    // The two are read one after the other.
+    let idle = i64::try_from(idle).unwrap_or_default().min(open.into());
+    Pool { open: open.into(), idle, most: most.into() }
 }
 
 /// Answers whether the database is there and has our tables.

@@ -7,11 +7,13 @@ pub mod context;
 pub mod db;
 mod entity;
 pub mod lifecycle;
+pub mod metrics;
 pub mod plan;
 pub mod program;
 pub mod queue;
 pub mod shutdown;
 pub mod storage;
+pub mod trace;
 pub mod uploads;
 
 pub use context::Context;

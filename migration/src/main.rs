@@ -40,7 +40,7 @@ async fn run() -> anyhow::Result<()> {
     let mut faults = Faults::default();
     let (app, database) = (cli.app.check(&mut faults), cli.database.check(&mut faults));
     let (app, database) = faults.end(app.zip(database))?;
-    config::init_logging(&app);
+    let logging = config::init_logging(&app, "upflow-migration");
     let db = upflow_core::db::connect(&database)
         .await
         .context("the database (DATABASE_URL) cannot be used")?;
@@ -55,5 +55,6 @@ async fn run() -> anyhow::Result<()> {
             }
         }
     }
+    logging.end().await;
     Ok(())
 }

@@ -115,6 +115,12 @@ export class Card {
     this.#text(".numbers", numbers).hidden = !numbers;
   }
 
+  /** Takes it off the page. */
+  end() {
+    this.#map.end();
+    this.element.remove();
+  }
+
   /** @param {?import("../upflow/chunks.js").Chunks} chunks `null` hides the map; of a single chunk the bar says it all */
   chunks(chunks) {
     this.#find(".map").hidden = !chunks || chunks.total < 2;

@@ -19,11 +19,20 @@ export class ChunkMap {
   /** Called with the number of chunks that each square stands for. */
   onScale = () => {};
   #perSquare = 0;
+  #resized = new ResizeObserver(() => this.#later());
+  #gone = new AbortController();
 
   constructor(canvas) {
     this.#canvas = canvas;
-    new ResizeObserver(() => this.#later()).observe(canvas.parentElement);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#later());
+    this.#resized.observe(canvas.parentElement);
+    const { signal } = this.#gone;
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#later(), { signal });
+  }
+
+  /** Nothing holds it any more. */
+  end() {
+    this.#resized.disconnect();
+    this.#gone.abort();
   }
 
   /** @param {import("../upflow/chunks.js").Chunks} chunks */

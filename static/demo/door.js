@@ -1,7 +1,6 @@
 // The API key, where the server asks for one. This tab keeps it in sessionStorage: a reload finds it,
 // another tab or another day do not. Uploads that were begun go on without it, by tokens of their own.
 
-import { UpFlow } from "../upflow.js";
 import { announce } from "./card.js";
 
 const KEPT = "upflow.api-key";
@@ -24,7 +23,11 @@ function keep(key) {
   }
 }
 
+/** A person waits for the answer. */
+const PATIENCE_MS = 10_000;
+
 export class Door {
+  /** The key in use. */
   key = kept();
   #server;
   #section;
@@ -40,18 +43,19 @@ export class Door {
    * @param {string} parts.server its address
    * @param {HTMLElement} parts.section the form that asks, with an input and a place for what is wrong
    * @param {HTMLElement} parts.unlocked what says that a key is in use, with a button that forgets it
+   * @param {() => void} parts.onOpen called when somebody has given a key that the server takes
    * @param {(key: ?string) => void} parts.onKey hears of every key from now on, and of none
    */
-  constructor({ server, section, unlocked, onKey }) {
+  constructor({ server, section, unlocked, onOpen, onKey }) {
     this.#server = server;
     this.#section = section;
     this.#input = section.querySelector("input");
     this.#error = section.querySelector(".error");
     this.#unlocked = unlocked;
     this.#onKey = onKey;
-    section.querySelector("form").addEventListener("submit", (event) => {
+    section.querySelector("form").addEventListener("submit", async (event) => {
       event.preventDefault();
-      this.#take(this.#input.value.trim());
+      if (await this.#take(this.#input.value.trim())) onOpen();
     });
     unlocked.querySelector("button").addEventListener("click", () => this.#forget());
     unlocked.hidden = !this.key;
@@ -59,52 +63,49 @@ export class Door {
 
   /** Asks for a key if the server does. That it cannot be reached, the first upload will tell. */
   async look() {
-    const refused = await this.#refusal(this.key).catch(() => null);
-    if (refused) this.ask(refused);
+    const { key } = this;
+    if (await this.#refusal(key).catch(() => null)) this.ask(key);
   }
 
   /**
-   * Asks for a key because a call was refused with `error`; resolves once there is one that the server
-   * takes.
+   * Asks for a key because the server has refused `key`; resolves once there is one that it takes, at once
+   * where that is so already.
+   * @param {string} [key] none where a call was made without
    */
-  ask(error) {
+  ask(key) {
+    if (this.key !== key) return Promise.resolve();
     if (this.#opening) return this.#opening;
     this.#opening = new Promise((opened) => (this.#opened = opened));
     this.#section.hidden = false;
     this.#unlocked.hidden = true;
     // Without a key there is nothing wrong yet.
-    this.#say(this.key && error ? "The server does not take the key of this tab any more." : "");
+    this.#say(key ? "The server does not take the key of this tab any more." : "");
     this.#use(undefined);
     announce("The server asks for an API key");
     return this.#opening;
   }
 
+  /** Answers whether the server takes it. */
   async #take(key) {
     const button = this.#section.querySelector("button");
     button.disabled = true;
-    try {
-      const refused = await this.#refusal(key);
-      if (refused) return this.#wrong(refused);
-    } catch (error) {
-      return this.#say(error.detail ?? String(error));
-    } finally {
-      button.disabled = false;
+    this.#say("");
+    const wrong = await this.#refusal(key).catch((error) => error.message);
+    button.disabled = false;
+    if (wrong) {
+      this.#say(wrong);
+      this.#input.focus();
+      this.#input.select();
+      return false;
     }
     this.#use(key);
     this.#input.value = "";
     this.#section.hidden = true;
     this.#unlocked.hidden = false;
-    this.#unlocked.querySelector("button").focus();
     announce("The server takes the key");
     this.#opened();
     this.#opening = null;
-  }
-
-  #wrong({ code, detail }) {
-    const known = code === "credentials_invalid" || code === "credentials_missing";
-    this.#say(known ? "The server does not know this key. Is it all of it?" : `This is not the key that it takes: ${detail}.`);
-    this.#input.focus();
-    this.#input.select();
+    return true;
   }
 
   #say(text) {
@@ -112,10 +113,11 @@ export class Door {
     this.#error.hidden = text === "";
   }
 
-  #forget() {
+  async #forget() {
     this.#use(undefined);
-    this.ask();
-    this.#input.focus();
+    this.#unlocked.hidden = true;
+    await this.look();
+    if (!this.#section.hidden) this.#input.focus();
   }
 
   #use(key) {
@@ -124,14 +126,23 @@ export class Door {
     this.#onKey(key);
   }
 
-  /** What the server has against the key, or against having none. Not for the panel: no upload does this. */
+  /**
+   * What the server has against the key, or against having none; `null` where it lets in. Asked once and
+   * not shown among the requests: no upload does this.
+   */
   async #refusal(key) {
+    const headers = key ? { Authorization: `Bearer ${key}` } : {};
+    const url = new URL("uploads?limit=1", this.#server);
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    let answer;
     try {
-      await new UpFlow({ server: this.#server, token: key }).list({ limit: 1 });
-      return null;
-    } catch (error) {
-      if (error.status === 401 || error.status === 403) return error;
-      throw error;
+      answer = await fetch(url, { headers, signal, cache: "no-store", credentials: "omit" });
+    } catch {
+      throw new Error("The server does not answer. Check the connection, and whether it runs.");
     }
+    if (answer.ok) return null;
+    if (answer.status === 401) return "The server does not know this key. Was all of it copied?";
+    if (answer.status === 403) return "This is no API key, but the token of one upload: it takes a key.";
+    throw new Error(`The server cannot tell now (HTTP ${answer.status}). Try again in a moment.`);
   }
 }

@@ -10,16 +10,18 @@ const WATCH_PAUSE_MS = 2_000;
  *
  * @param {import("../upflow.js").UpFlow} client
  * @param {import("./remembered.js").Remembered} entry
+ * @param {string|undefined} token the entry's, or none
  * @param {import("./card.js").Card} card
  * @param {() => boolean} stopped whether nobody wants to know any more
- * @returns {Promise<{state: "unfinished"|"completed"|"over"|"locked"|"unknown"|"left", upload: ?object, error: ?Error}>}
+ * @returns {Promise<{state: "unfinished"|"completed"|"over"|"unknown"|"left", upload: ?object}>} rejects where
+ *   it takes another token or key
  */
-export async function look(client, { uploadId, uploadToken, size, since }, card, stopped) {
+export async function look(client, { uploadId, uploadToken, size, since }, token, card, stopped) {
   card.error("");
   card.status("Asking the server how far it is");
   try {
     for (;;) {
-      const upload = await client.get(uploadId, { token: uploadToken });
+      const upload = await client.get(uploadId, { token });
       if (stopped()) return { state: "left" };
       card.lifecycle(upload.status);
       if (upload.status === "completed") return { state: "completed", upload };
@@ -39,8 +41,9 @@ export async function look(client, { uploadId, uploadToken, size, since }, card,
     }
   } catch (error) {
     if (stopped()) return { state: "left" };
-    if (error.code === "upload_not_found") return over(card, "unknown");
-    if (error.status === 401) return { state: "locked", error };
+    if (error.status === 401) throw error;
+    // Of another owner's key the server says the same; the upload's own token would know.
+    if (error.code === "upload_not_found" && token === uploadToken) return over(card, "unknown");
     card.status("Its state is not known");
     card.error(error.detail);
     return { state: "unknown" };

@@ -15,7 +15,7 @@ const GONE = new Set(["upload_aborted", "upload_expired", "upload_not_found"]);
 /** A link is renewed this long before it ends. */
 const LINK_REST_MS = 30_000;
 
-const ELSEWHERE = "Another tab of this browser is sending this file.";
+export const ELSEWHERE = "Another tab of this browser is sending this file.";
 
 export class Item {
   #page;
@@ -27,6 +27,7 @@ export class Item {
   #gone = false;
   #link = null;
   #sample;
+  #tokenRefused = false;
 
   /**
    * @param {object} page `client()`, `settings()`, `enqueue(item)`, `leave(item)`, `place(item, section)`
@@ -114,11 +115,46 @@ export class Item {
     this.#page.enqueue(this);
   }
 
+  /** The upload's own, as long as the server takes it. */
+  get #token() {
+    return this.#tokenRefused ? undefined : this.#entry?.uploadToken;
+  }
+
+  /**
+   * Makes calls by the upload's token; where the server does not take it any more, by the API key, which is
+   * asked for if need be.
+   * @param {(client: import("../upflow.js").UpFlow, token: ?string) => Promise} calls
+   */
+  async #allowed(calls) {
+    for (;;) {
+      const [token, { key }] = [this.#token, this.#page];
+      try {
+        return await calls(this.#page.client(), token);
+      } catch (error) {
+        if (error.status !== 401) throw error;
+        await this.#unlocked(token, key);
+      }
+    }
+  }
+
+  /** Resolves once there is something else to try than this token, or this key. */
+  async #unlocked(token, key) {
+    if (token) {
+      // It has ended, or was signed by a key that is no more: an API key can do the same.
+      this.#tokenRefused = true;
+      if (this.#page.key) return;
+    }
+    this.card.status("Waiting for an API key");
+    this.card.actions(this.#phase === "locked" ? "cancel" : "remove");
+    await this.#page.unlock(token ? undefined : key);
+  }
+
   /** Called when it is this item's turn; resolves when the turn is over. */
   async run() {
     if (this.#phase !== "queued") return;
     const client = this.#page.client();
     const { file } = this;
+    const [token, { key }] = [this.#token, this.#page];
     announce(`${this.name}: ${this.#entry ? "going on" : "starting"}`);
     try {
       this.card.status("Preparing");
@@ -127,13 +163,13 @@ export class Item {
       this.#upload = client.upload(file, {
         ...this.#settings,
         uploadId: this.#entry?.uploadId,
-        uploadToken: this.#entry?.uploadToken,
+        uploadToken: token,
         onProgress: (progress) => this.#show(progress),
       });
       const finished = await this.#upload.done;
       await this.#completed(finished, this.#upload.verified);
     } catch (error) {
-      if (error.status === 401) this.#unlock(error).then((on) => on && this.retry());
+      if (error.status === 401) this.#wait(this.#upload?.uploadToken, key);
       else if (error.code !== "cancelled") this.#failed(error);
     } finally {
       if (this.#entry) release(this.#entry.uploadId);
@@ -201,8 +237,8 @@ export class Item {
   }
 
   async #renewLink() {
-    const { uploadId, uploadToken } = this.#entry;
-    const { url, expires_in } = await this.#page.client().download(uploadId, { token: uploadToken });
+    const { uploadId } = this.#entry;
+    const { url, expires_in } = await this.#allowed((client, token) => client.download(uploadId, { token }));
     this.#link = { url, until: Date.now() + expires_in * 1000 - LINK_REST_MS };
     this.card.download(url);
   }
@@ -219,7 +255,9 @@ export class Item {
   }
 
   #failed(error) {
-    const over = OVER.has(error.code) || GONE.has(error.code);
+    // Of another owner's key the server says the same; the upload's own token would know.
+    const gone = GONE.has(error.code) && !(error.code === "upload_not_found" && this.#tokenRefused);
+    const over = gone || OVER.has(error.code);
     const { sentBytes = 0, totalBytes = 0, chunks = null, status = null } = this.#upload?.progress ?? {};
     this.#phase = over ? "over" : "failed";
     this.card.lifecycle(format.statusOf(error.code) ?? status);
@@ -228,7 +266,7 @@ export class Item {
     this.card.chunks(chunks);
     const arrived = chunks?.counts[ChunkState.confirmed] > 0;
     this.card.error(error.detail + (arrived && !over ? " What has arrived is kept." : ""));
-    if (GONE.has(error.code)) {
+    if (gone) {
       this.#forget();
       this.card.actions("remove");
     } else if (over) {
@@ -241,17 +279,12 @@ export class Item {
     }
   }
 
-  /** Waits for a key that the server takes; answers whether the item is to go on then. */
-  async #unlock(error) {
-    const byToken = this.#entry?.uploadToken !== undefined;
-    // The token has ended, or was signed by a key that is no more: the API key can do the same.
-    if (byToken) this.#keep({ uploadToken: undefined });
+  /** Goes on once there is something else to try than this token, or this key. */
+  async #wait(token, key) {
     this.#phase = "locked";
-    this.card.status("Waiting for an API key");
     this.card.progress(0, "off");
-    this.card.actions("cancel");
-    await this.#page.key(error, byToken);
-    return this.#phase === "locked" && !this.#gone;
+    await this.#unlocked(token, key);
+    if (this.#phase === "locked" && !this.#gone) this.retry();
   }
 
   async retry() {
@@ -267,8 +300,10 @@ export class Item {
     this.card.error("");
     this.card.status("Cancelling");
     try {
-      if (this.#upload) await this.#upload.cancel();
-      else if (this.#entry) await this.#abort();
+      const aborted = await this.#upload?.cancel().catch((error) => {
+        if (error.status !== 401) throw error;
+      });
+      if (!aborted && this.#entry) await this.#abort();
     } catch (error) {
       this.card.status("Not cancelled");
       this.card.error(`The server could not be told: ${error.detail}`);
@@ -288,8 +323,8 @@ export class Item {
   }
 
   #abort() {
-    const { uploadId, uploadToken } = this.#entry;
-    return this.#page.client().abort(uploadId, { token: uploadToken });
+    const { uploadId } = this.#entry;
+    return this.#allowed((client, token) => client.abort(uploadId, { token }));
   }
 
   #remove() {
@@ -307,14 +342,13 @@ export class Item {
     const { card } = this;
     card.actions();
     const stopped = () => this.file !== undefined || this.#gone || this.#phase === "cancelling";
-    const found = await look(this.#page.client(), this.#entry, card, stopped);
+    const found = await this.#allowed((client, token) => look(client, this.#entry, token, card, stopped));
     if (found.state === "left") return;
     if (found.state === "completed") {
       this.#page.place(this, "uploads");
       return await this.#completed(found.upload, null);
     }
     if (found.state === "unknown") return card.actions("retry");
-    if (found.state === "locked") return (await this.#unlock(found.error)) ? await this.#look() : undefined;
     if (found.state === "over") {
       this.#phase = "over";
       this.#forget();

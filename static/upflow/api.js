@@ -31,6 +31,11 @@ export class Api {
     return new Api(this.#server, token, { ...this.#hooks, ...hooks });
   }
 
+  /** With another token, or none. */
+  as(token) {
+    return new Api(this.#server, token, this.#hooks);
+  }
+
   init(request, idempotencyKey) {
     const headers = { "Idempotency-Key": idempotencyKey };
     // Not cut off half-way: an upload that was made must be known, to be resumed or removed.
@@ -39,10 +44,6 @@ export class Api {
 
   get(uploadId) {
     return this.#call("GET", uploadId);
-  }
-
-  list(query) {
-    return this.#call("GET", "", { query });
   }
 
   /** Answers once the upload is completed or has ended or failed, and after `seconds` in any case. */
@@ -94,8 +95,8 @@ export class Api {
   }
 
   async #once(method, path, { body, headers = {}, query = {}, limit = SHORT_MS, whole = false }) {
-    const url = new URL(path ? `uploads/${path}` : "uploads", this.#server);
-    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, value);
+    const url = new URL(`uploads/${path}`, this.#server);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     headers = { Accept: "application/json", ...headers };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (this.#token) headers.Authorization = `Bearer ${this.#token}`;
@@ -133,6 +134,11 @@ export class Api {
   }
 }
 
+function sentence(text = "") {
+  const whole = /[.!?]$/.test(text) || text === "" ? text : `${text}.`;
+  return whole.charAt(0).toUpperCase() + whole.slice(1);
+}
+
 function read(response, text, seen) {
   const { status } = response;
   let json = null;
@@ -147,7 +153,8 @@ function read(response, text, seen) {
   if (json?.code) {
     const fields = (json.errors ?? []).map((error) => error.detail);
     const said = fields.filter((detail) => !json.detail?.includes(detail));
-    const detail = [json.detail ?? json.title, ...said].filter(Boolean).join("; ");
+    const advice = [json.detail, ...said].filter(Boolean).join("; ");
+    const detail = [json.title, advice].map(sentence).filter(Boolean).join(" ");
     const missingChunks = json.missing_chunks;
     throw new UpFlowError(json.code, detail, { status, missingChunks, retryAfter });
   }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
+use upflow_core::metrics::JanitorAction;
 use upflow_core::storage::{Filename, ObjectKey, chunks, finals};
 use upflow_core::uploads::{self, Upload};
 use uuid::Uuid;
@@ -33,6 +34,7 @@ pub(crate) async fn run(worker: &Arc<Worker>, id: Uuid) -> Result<(), JobError> 
     if removed > 0 {
         tracing::info!(upload.id = %id, objects = removed, status = %upload.status, "cleaned up");
     }
+    ctx.metrics.janitor(JanitorAction::CleanedUp, 1);
     let again_at = again_at(&upload, worker.settings.cleanup_grace);
     worker.ask(uploads::cleaned(&ctx.db, &upload, lease.id, again_at, began, now())).await?;
     Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use upflow_core::Context;
 use upflow_core::db::now;
+use upflow_core::metrics::JanitorAction;
 use upflow_core::queue::Job;
 use upflow_core::uploads;
 use uuid::Uuid;
@@ -59,6 +60,7 @@ async fn announce(worker: &Arc<Worker>) -> Result<(), JobError> {
             // The queue says so itself; the rows come up again after as long.
             break;
         }
+        worker.ctx.metrics.janitor(JanitorAction::Announced, 1);
     }
     Ok(())
 }
@@ -67,6 +69,7 @@ async fn expire(worker: &Arc<Worker>) -> Result<(), JobError> {
     let db = &worker.ctx.db;
     for id in worker.ask(uploads::overdue(db, now())).await? {
         if worker.ask(uploads::expire(db, id, now())).await? {
+            worker.ctx.metrics.janitor(JanitorAction::Expired, 1);
             tracing::info!(upload.id = %id, "expired");
             worker.ctx.queue.tell(id).await;
         }
@@ -97,6 +100,7 @@ async fn retire(worker: &Arc<Worker>) -> Result<(), JobError> {
         }
     }
     if rows > 0 {
+        worker.ctx.metrics.janitor(JanitorAction::RowsDeleted, rows);
         tracing::info!(rows, "deleted the rows of uploads that ended long ago");
     }
     Ok(())

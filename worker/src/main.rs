@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
-use upflow_core::config::{self, Faults, SharedArgs};
+use upflow_core::config::{self, Faults, MetricsArgs, SharedArgs};
 use upflow_core::{program, shutdown};
 use upflow_worker::WorkerArgs;
 use upflow_worker::commands::{self, Command};
+
+/// Where Prometheus finds the metrics unless told otherwise.
+const METRICS_PORT: u16 = 9465;
 
 /// Assembles uploaded files and cleans up
 #[derive(Parser)]
@@ -18,6 +21,8 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     shared: SharedArgs,
 }
@@ -32,8 +37,9 @@ async fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut faults = Faults::default();
     let (worker, settings) = (cli.worker.check(&mut faults), cli.shared.check(&mut faults));
-    let (worker, settings) = faults.end(worker.zip(settings))?;
-    config::init_logging(&settings.app);
+    let metrics = cli.metrics.check(METRICS_PORT, &mut faults);
+    let ((worker, settings), metrics) = faults.end(worker.zip(settings).zip(metrics))?;
+    let logging = config::init_logging(&settings.app, "upflow-worker");
     let ctx = Context::connect(&settings).await?;
     match cli.command {
         None | Some(Command::Run) => {}
@@ -44,8 +50,12 @@ async fn run() -> anyhow::Result<()> {
     }
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
+    if let Some(metrics) = metrics.listen()? {
+        tokio::spawn(upflow_core::metrics::serve(ctx.clone(), metrics, stop.clone()));
+    }
     tracing::info!(app = settings.app.name, jobs = worker.jobs, "the worker runs");
     upflow_worker::run(ctx, worker, stop).await;
     tracing::info!("the worker has stopped");
+    logging.end().await;
     Ok(())
 }

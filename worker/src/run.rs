@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 use upflow_core::Context;
 use upflow_core::lifecycle::Status;
 use upflow_core::queue::{Consumer, Delivery, Job, QueueError};
+use upflow_core::trace::{self, TARGET};
 use upflow_core::uploads::{self, Upload};
 
 use crate::config::WorkerSettings;
@@ -131,14 +133,7 @@ async fn work(
 ) {
     let id = delivery.job.upload_id;
     let done = match worker.ask(uploads::find(&worker.ctx.db, id)).await {
-        Ok(upload) => match upload.status {
-            Status::PendingAssembly => assemble::run(worker, id, &delivery, consumer).await,
-            status if status.is_final() => cleanup::run(worker, id).await.map(|()| None),
-            Status::Uploading if is_copied_ahead(worker, &upload) => {
-                copy_ahead(worker, &delivery, consumer, place).await
-            }
-            _ => Ok(None),
-        },
+        Ok(upload) => do_it(worker, &upload, &delivery, consumer, place).await,
         Err(uploads::Error::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
     };
@@ -151,6 +146,45 @@ async fn work(
     if let Err(error) = delivery.done().await {
         tracing::warn!(upload.id = %id, %error, "a job was not acknowledged; it will come again");
     }
+}
+
+async fn do_it(
+    worker: &Arc<Worker>,
+    upload: &Upload,
+    delivery: &Delivery,
+    consumer: &str,
+    place: OwnedSemaphorePermit,
+) -> Result<Option<Duration>, JobError> {
+    let id = upload.upload_id;
+    match upload.status {
+        Status::PendingAssembly => {
+            let span = span("assemble", upload, delivery);
+            assemble::run(worker, id, delivery, consumer).instrument(span).await
+        }
+        status if status.is_final() => {
+            let span = span("clean up", upload, delivery);
+            cleanup::run(worker, id).instrument(span).await.map(|()| None)
+        }
+        Status::Uploading if is_copied_ahead(worker, upload) => {
+            let span = span("copy ahead", upload, delivery);
+            copy_ahead(worker, delivery, consumer, place).instrument(span).await
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The span of a job in the trace of its upload.
+fn span(name: &'static str, upload: &Upload, delivery: &Delivery) -> Span {
+    let span = tracing::info_span!(
+        target: TARGET,
+        "job",
+        otel.name = name,
+        otel.kind = "consumer",
+        upload.id = %upload.upload_id,
+        queued_ms = delivery.waited.map(|waited| waited.as_millis() as u64),
+    );
+    trace::follow(&span, upload.traceparent.as_deref(), None);
+    span
 }
 
 fn is_copied_ahead(worker: &Worker, upload: &Upload) -> bool {

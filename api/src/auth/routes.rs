@@ -35,20 +35,26 @@ pub const ROUTES: [(Method, &str, Need); 13] = [
 /// What a request needs, and the upload that it is about; an id that is none is `Err`. `None` where no
 /// operation is: the path is compared as it came, undecoded.
 pub fn need(method: &Method, path: &str) -> Option<(Need, Option<Result<Uuid, ()>>)> {
+    let (route, need) = find(method, path)?;
+    let id = path.split('/').nth(2).unwrap_or_default();
+    let about = route.contains("{upload_id}").then(|| id.parse().map_err(|_| ()));
+    Some((need, about))
+}
+
+/// The path of the operation as in the spec, and what it needs.
+pub fn find(method: &Method, path: &str) -> Option<(&'static str, Need)> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    let asked: Vec<&str> = path.split('/').collect();
     // `/uploads/init` is no upload, whatever the method.
     let literal = ROUTES.iter().any(|(_, route, _)| *route == path);
     let (.., route, need) = ROUTES.iter().find(|(known, route, _)| {
         if literal {
             return known == method && *route == path;
         }
-        let route: Vec<&str> = route.split('/').collect();
-        let same = |(known, asked): (&&str, &&str)| known.starts_with('{') || known == asked;
-        known == method && route.len() == asked.len() && route.iter().zip(&asked).all(same)
+        let same = |(known, asked): (&str, &str)| known.starts_with('{') || known == asked;
+        let long = route.split('/').count() == path.split('/').count();
+        known == method && long && route.split('/').zip(path.split('/')).all(same)
     })?;
-    let about = route.contains("{upload_id}").then(|| asked[2].parse().map_err(|_| ()));
-    Some((*need, about))
+    Some((route, *need))
 }
 
 #[cfg(test)]

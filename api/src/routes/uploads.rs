@@ -96,11 +96,14 @@ impl Uploads {
             }),
             declared: init.chunks.clone(),
             url_life: ctx.limits.url_life,
+            traceparent: upflow_core::trace::current(),
         };
         let now = now();
         let created = rows::create(&ctx.db, new, now, ctx.limits.upload_life).await?;
         let (expires_at, upload, presigned) = match created {
             Created::New(row) => {
+                tracing::Span::current().record("upload.id", row.upload_id.to_string());
+                tracing::info!(upload.id = %row.upload_id, bytes = row.file_size, "begun");
                 let presigned = match init.chunks.is_empty() {
                     true => Vec::new(),
                     false => signed(ctx, &ctx.storage.signer(now).await?, &row, &init.chunks)?,
@@ -297,6 +300,7 @@ impl Uploads {
         }
         match requested {
             Requested::Moved(row) => {
+                tracing::info!(upload.id = %upload_id, "to be assembled");
                 tokio::join!(announce(ctx, upload_id), ctx.queue.tell(upload_id));
                 Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?)))
             }
@@ -324,7 +328,10 @@ impl Uploads {
         upload_id: Path<Uuid>,
     ) -> Result<Json<Upload>, Problem> {
         let ctx = &state.ctx;
-        let row = rows::abort(&ctx.db, upload_id.0, now()).await?;
+        let (row, moved) = rows::abort(&ctx.db, upload_id.0, now()).await?;
+        if moved {
+            tracing::info!(upload.id = %upload_id.0, "aborted");
+        }
         tokio::join!(announce(ctx, upload_id.0), ctx.queue.tell(upload_id.0));
         Ok(Json(shown(ctx, row).await?))
     }

@@ -96,9 +96,11 @@ fn info(version: &Value) -> Value {
     ])
 }
 
-/// The flow and the limits, beside the operations that they are about.
+/// The flow and the limits, beside the operations that they are about; and these first, since everything
+/// begins with them.
 fn describe_tags(tags: &mut Value) {
     let Value::Sequence(tags) = tags else { return };
+    tags.sort_by_key(|tag| tag["name"] != "Uploads");
     for tag in tags.iter_mut().filter(|tag| tag["name"].as_str() == Some("Uploads")) {
         let mut text = format!("{}{FLOW}", tag["description"].as_str().unwrap_or_default());
         for Limit { variable, default, what, .. } in &LIMITS {

@@ -27,7 +27,7 @@ pub async fn run(args: S3Args) -> anyhow::Result<()> {
     let mut faults = Faults::default();
     let (store, app) = (args.store.check(&mut faults), args.app.check(&mut faults));
     let (settings, app) = faults.end(store.zip(app))?;
-    core_config::init_logging(&app);
+    let logging = core_config::init_logging(&app, "upflow-s3");
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
 
@@ -37,6 +37,7 @@ pub async fn run(args: S3Args) -> anyhow::Result<()> {
     println!("{}", greeting(&settings, &s3, args.show_keys));
     stop.cancelled().await;
     s3.stopped().await;
+    logging.end().await;
     println!("The S3 store has stopped.");
     Ok(())
 }

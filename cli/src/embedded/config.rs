@@ -3,11 +3,16 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use upflow_core::config::{AppArgs, AppSettings, Faults, Limits, LimitsArgs, StaticCredentials};
+use upflow_core::config::{
+    AppArgs, AppSettings, Faults, Limits, LimitsArgs, MetricsArgs, MetricsSettings,
+    StaticCredentials,
+};
 use upflow_worker::{WorkerArgs, WorkerSettings};
 
 const BUCKET: &str = "upflow";
 const REGION: &str = "us-east-1";
+/// Where Prometheus finds the metrics unless told otherwise.
+const METRICS_PORT: u16 = 9464;
 const ACCESS_KEY: &str = "UPFLOW_S3_ACCESS_KEY";
 const SECRET_KEY: &str = "UPFLOW_S3_SECRET_KEY";
 
@@ -130,6 +135,8 @@ pub struct EmbeddedArgs {
     #[command(flatten)]
     pub app: AppArgs,
     #[command(flatten)]
+    pub metrics: MetricsArgs,
+    #[command(flatten)]
     pub worker: WorkerArgs,
     #[command(flatten)]
     pub limits: LimitsArgs,
@@ -144,6 +151,7 @@ pub struct EmbeddedSettings {
     pub port: u16,
     pub store: StoreSettings,
     pub app: AppSettings,
+    pub metrics: MetricsSettings,
     pub worker: WorkerSettings,
     pub limits: Limits,
     pub clients: upflow_api::limits::ClientLimits,
@@ -160,6 +168,7 @@ impl EmbeddedArgs {
             faults.add("UPFLOW_S3_PORT", format!("is {port}, as UPFLOW_PORT is: choose two ports"));
         }
         let app = self.app.check(faults);
+        let metrics = self.metrics.check(METRICS_PORT, faults);
         let worker = self.worker.check(faults);
         let limits = self.limits.check(faults);
         let clients = self.clients.check(faults);
@@ -168,6 +177,7 @@ impl EmbeddedArgs {
             port: port?,
             store: store?,
             app: app?,
+            metrics: metrics?,
             worker: worker?,
             limits: limits?,
             clients: clients?,

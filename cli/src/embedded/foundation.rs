@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use upflow_core::config::{DatabaseSettings, Limits, StorageSettings};
+use upflow_core::metrics::Metrics;
 use upflow_core::queue::{Job, Queue};
 use upflow_core::storage::Storage;
 use upflow_core::{Context, db, uploads};
@@ -42,11 +43,13 @@ impl Foundation {
         let server = LocalS3::start(settings, listener, stop.clone()).await?;
         let database = database(&settings.data_dir.join("upflow.db"))?;
         let storage = storage(settings, &server)?;
+        let metrics = Metrics::default();
         let ctx = Context {
             db: migrated(&database).await?,
-            storage: Storage::connect(&storage).await,
+            storage: Storage::connect(&storage, &metrics).await,
             queue: Queue::memory(),
             limits: Arc::new(limits),
+            metrics,
         };
         ctx.storage.check_bucket().await?;
         // The queue is empty after a start. The store has locked the folder, so this process is the only one.

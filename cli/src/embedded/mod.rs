@@ -25,14 +25,18 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     let mut faults = Faults::default();
     let settings = args.check(&mut faults);
     let settings = faults.end(settings)?;
-    core_config::init_logging(&settings.app);
+    let logging = core_config::init_logging(&settings.app, "upflow");
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
 
     let api = listen(settings.host, settings.port, "--port", "UPFLOW_PORT")?;
     let s3 = listen(settings.host, settings.store.port, "--s3-port", "UPFLOW_S3_PORT")?;
+    let metrics = settings.metrics.listen()?;
     let address = api.local_addr()?;
     let foundation = Foundation::start_with(&settings.store, s3, settings.limits.clone()).await?;
+    if let Some(metrics) = metrics {
+        tokio::spawn(upflow_core::metrics::serve(foundation.ctx.clone(), metrics, stop.clone()));
+    }
     let worker = upflow_worker::run(foundation.ctx.clone(), settings.worker, stop.clone());
     let open = ServeSettings::open(settings.clients);
     let serve = upflow_api::serve(foundation.ctx.clone(), open, api, stop.clone());
@@ -45,6 +49,7 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     };
     let (served, ()) = tokio::join!(serve, worker);
     foundation.stop().await;
+    logging.end().await;
     println!("UpFlow has stopped.");
     Ok(served?)
 }

@@ -26,6 +26,7 @@ static BROWSERS: Semaphore = Semaphore::const_new(2);
 const EXPIRING: &str = "urls_that_really_expire_on_the_way_are_replaced";
 const CANCELLED: &str = "cancelled_it_leaves_nothing_in_the_bucket";
 const LOCKED: &str = "a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_the_token";
+const LATE: &str = "a_late_refusal_takes_no_key_away";
 const DEAD_TOKEN: &str = "a_token_that_has_died_is_replaced_by_the_key";
 const RESTARTED: &str = "a_server_restarted_in_the_middle_loses_nothing";
 
@@ -40,7 +41,7 @@ macro_rules! scenarios {
         })*
 
         const SCENARIOS: &[&str] =
-            &[EXPIRING, CANCELLED, RESTARTED, LOCKED, DEAD_TOKEN, $(stringify!($both),)* $(stringify!($page),)*];
+            &[EXPIRING, CANCELLED, RESTARTED, LOCKED, LATE, DEAD_TOKEN, $(stringify!($both),)* $(stringify!($page),)*];
 
         const BOTH: Suite = suite! { "browser":
             urls_that_really_expire_on_the_way_are_replaced,
@@ -54,6 +55,7 @@ macro_rules! scenarios {
         /// What is the page's alone, wherever the bytes go.
         const PAGE: Suite = suite! { "browser":
             every_scenario_is_a_test,
+            a_late_refusal_takes_no_key_away,
             the_search_for_the_best_number_of_connections_ends_where_it_should,
             $($page,)*
         };
@@ -156,6 +158,10 @@ async fn a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_the_token(sta
 
 async fn a_token_that_has_died_is_replaced_by_the_key(stack: Stack) {
     locked(&stack, DEAD_TOKEN).await;
+}
+
+async fn a_late_refusal_takes_no_key_away(stack: Stack) {
+    locked(&stack, LATE).await;
 }
 
 async fn locked(stack: &Stack, name: &str) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 use upflow_core::config::{StaticCredentials, StorageSettings};
+use upflow_core::metrics::Metrics;
 use upflow_core::storage::{Storage, chunks, finals};
 
 use crate::client::{MIB, noise};
@@ -323,7 +324,7 @@ async fn store_of_bare(stack: &Stack, s3_port: u16) -> Storage {
     let keys: Value = serde_json::from_slice(&keys).unwrap();
     let key = |name: &str| keys[name].as_str().unwrap().to_owned();
     let endpoint: url::Url = format!("http://127.0.0.1:{s3_port}").parse().unwrap();
-    Storage::connect(&StorageSettings {
+    let settings = StorageSettings {
         region: "us-east-1".to_owned(),
         bucket: "upflow".to_owned(),
         endpoint: Some(endpoint.clone()),
@@ -336,8 +337,8 @@ async fn store_of_bare(stack: &Stack, s3_port: u16) -> Storage {
             access_key: key("access_key"),
             secret_key: key("secret_key"),
         }),
-    })
-    .await
+    };
+    Storage::connect(&settings, &Metrics::default()).await
 }
 
 async fn a_lost_database_before_a_full_store_loses_nothing(stack: Stack) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use upflow_core::db::now;
+use upflow_core::metrics::Metrics;
 use upflow_core::storage::{ObjectKey, Storage};
 use uuid::Uuid;
 
@@ -153,7 +154,7 @@ async fn a_bucket_may_be_a_host_name(stack: Stack) {
     endpoint.set_host(Some("s3.test")).unwrap();
     settings.public_endpoint = Some(endpoint);
     settings.path_style = false;
-    let storage = Storage::connect(&settings).await;
+    let storage = Storage::connect(&settings, &Metrics::default()).await;
     let key = ObjectKey::Chunk { upload_id: Uuid::new_v4(), index: 0 };
     let signer = storage.signer(now()).await.unwrap();
     let minute = Duration::from_secs(60);

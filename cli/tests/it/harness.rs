@@ -19,6 +19,7 @@ use upflow_api::config::ServeSettings;
 use upflow_api::limits::ClientLimits;
 use upflow_core::Context;
 use upflow_core::config::{DatabaseSettings, Limits, StorageSettings};
+use upflow_core::metrics::Metrics;
 use upflow_core::queue::Queue;
 use upflow_core::storage::Storage;
 use upflow_worker::WorkerSettings;
@@ -235,7 +236,7 @@ impl Stack {
         };
         let mut serving = ctx.clone();
         let storage = storage(&ground, proxy.as_ref(), &options);
-        serving.storage = Storage::connect(&storage).await;
+        serving.storage = Storage::connect(&storage, &serving.metrics).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stack = Self(Arc::new(Inner {
             backend,
@@ -351,11 +352,13 @@ impl Stack {
                 Queue::redis(&settings).await.unwrap()
             }
         };
+        let metrics = Metrics::default();
         Context {
             db: upflow_core::db::connect(&database).await.unwrap(),
-            storage: Storage::connect(&storage).await,
+            storage: Storage::connect(&storage, &metrics).await,
             queue,
             limits: self.0.ctx.limits.clone(),
+            metrics,
         }
     }
 
@@ -398,6 +401,11 @@ impl Stack {
 
     pub fn ctx(&self) -> &Context {
         &self.0.ctx
+    }
+
+    /// What API and workers hold: their metrics, and S3 by their way to it.
+    pub fn serving(&self) -> &Context {
+        &self.0.serving
     }
 
     pub fn http(&self) -> &reqwest::Client {

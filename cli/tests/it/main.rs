@@ -12,6 +12,7 @@ mod backends;
 mod browser;
 mod chaos;
 mod client;
+mod collector;
 mod command;
 mod connections;
 mod containers;
@@ -25,17 +26,20 @@ mod janitor;
 mod kills;
 mod life;
 mod limits;
+mod metrics;
+mod openmetrics;
 mod outage;
 mod processes;
 mod production;
 mod programs;
 mod proxy;
-mod resume;
-mod s3_command;
 mod queries;
 mod requests;
+mod resume;
+mod s3_command;
 mod sdk;
 mod storage;
+mod traces;
 mod waiting;
 mod worker;
 
@@ -46,7 +50,8 @@ fn main() {
     // To see why: TEST_LOG=info, with one test and --nocapture.
     if let Ok(log) = std::env::var("TEST_LOG") {
         let (name, production, json_logs) = ("test".to_owned(), false, false);
-        upflow_core::config::init_logging(&AppSettings { name, production, log, json_logs });
+        let settings = AppSettings { name, production, log, json_logs, collector: None };
+        let _ = upflow_core::config::init_logging(&settings, "test");
     }
     if std::env::var_os("TEST_S3_CLEAN").is_some() {
         return production::empty_prefix();
@@ -54,8 +59,9 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 16] = [
+    let everywhere: [Suite; 17] = [
         api::SUITE,
+        metrics::SUITE,
         access::SUITE,
         limits::SUITE,
         hardening::SUITE,
@@ -77,10 +83,12 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
         trials.extend(suite.trials(Backend::Production));
     }
-    for suite in [command::BARE, s3_command::SUITE, crash::SUITE] {
+    for suite in [command::BARE, metrics::BARE, s3_command::SUITE, crash::SUITE] {
         trials.extend(suite.trials(Backend::Embedded));
     }
     trials.extend(access::PROGRAMS.trials(Backend::Production));
+    trials.extend(traces::SUITE.trials(Backend::Production));
+    trials.extend(metrics::PROGRAMS.trials(Backend::Production));
     trials.extend(worker::REDIS.trials(Backend::Production));
     trials.extend(outage::SUITE.trials(Backend::Production));
     trials.extend(processes::SUITE.trials(Backend::Production));

@@ -199,10 +199,10 @@ async fn a_table_of_the_older_system_is_refused_and_left_as_it_is(stack: Stack) 
 }
 
 /// A client of an API on a port.
-struct Caller<'a>(&'a Stack, u16);
+pub struct Caller<'a>(pub &'a Stack, pub u16);
 
 impl Caller<'_> {
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         let url = format!("http://127.0.0.1:{}{path}", self.1);
         let mut request = self.0.http().request(method.parse().unwrap(), url);
         if let Some(body) = body {

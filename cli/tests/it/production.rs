@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 use upflow_core::config::{
     DatabaseSettings, QueueSettings, StaticCredentials, StorageArgs, StorageSettings,
 };
+use upflow_core::metrics::Metrics;
 use upflow_core::queue::Queue;
 use upflow_core::storage::{Filename, ListedMultipart, ObjectKey, Storage};
 use upflow_core::{Context, db, uploads};
@@ -100,11 +101,13 @@ impl Production {
         };
         let db = db::connect(&database).await.unwrap();
         upflow_migration::up(&db).await.unwrap();
+        let metrics = Metrics::default();
         let ctx = Context {
             db,
-            storage: Storage::connect(&storage).await,
+            storage: Storage::connect(&storage, &metrics).await,
             queue: Queue::redis(&queue).await.unwrap(),
             limits: Arc::new(options.limits.clone()),
+            metrics,
         };
         Self { ctx, database, queue, storage, gates, admin, name }
     }
@@ -150,7 +153,7 @@ impl Production {
 pub fn empty_prefix() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let storage = Storage::connect(&bucket_of_the_environment()).await;
+        let storage = Storage::connect(&bucket_of_the_environment(), &Metrics::default()).await;
         for listed in storage.list_multiparts("", None).await.unwrap().uploads {
             let (key, upload_id) = (listed.key, listed.upload_id);
             // `{test}/uploads/{upload_id}/final/{filename}`
@@ -161,7 +164,7 @@ pub fn empty_prefix() {
             let mut below = bucket_of_the_environment();
             below.key_prefix = format!("{}{}/", below.key_prefix, key.split('/').next().unwrap());
             let key = ObjectKey::Final { upload_id: id, filename };
-            let storage = Storage::connect(&below).await;
+            let storage = Storage::connect(&below, &Metrics::default()).await;
             storage.abort_multipart(&key, &upload_id).await.unwrap();
         }
         println!("removed {} objects", storage.delete_all("").await.unwrap());

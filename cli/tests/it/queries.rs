@@ -51,7 +51,7 @@ fn upload(number: u32) -> Uuid {
 }
 
 fn seen(index: i32) -> SeenChunk {
-    SeenChunk { index, size: 5_242_880, etag: "etag".to_owned(), checksum: None }
+    SeenChunk { index, size: 5_242_880, etag: "etag".to_owned(), checksum: None, known: false }
 }
 
 /// Everything that is asked of the database by clients, workers and the janitor.
@@ -61,10 +61,9 @@ async fn ask_everything(db: &Db) {
     let all = Filter { limit: 51, owner, ..Filter::default() };
     let page = rows::list(db, all.clone(), now).await.unwrap();
     assert_eq!(page.len(), 51);
-    let after = page.last().map(|upload| rows::Cursor {
-        created_at: upload.created_at,
-        upload_id: upload.upload_id,
-    });
+    let after = page
+        .last()
+        .map(|upload| rows::Cursor { created_at: upload.created_at, upload_id: upload.upload_id });
     for filter in [
         Filter { after, ..all.clone() },
         Filter { status: Some(upflow_core::lifecycle::Status::Completed), ..all },
@@ -85,6 +84,7 @@ async fn ask_everything(db: &Db) {
         quota: Some(rows::Quota { uploads: Some(10_000), bytes: Some(i64::MAX) }),
         declared: Vec::new(),
         url_life: MINUTE,
+        traceparent: None,
     };
     for _ in 0..2 {
         rows::create(db, new.clone(), now, life).await.unwrap();
@@ -92,6 +92,8 @@ async fn ask_everything(db: &Db) {
     let id = upload(7);
     let found = rows::find(db, id).await.unwrap();
     rows::owner(db, id).await.unwrap();
+    rows::traceparent(db, id).await.unwrap();
+    rows::count_by_status(db).await.unwrap();
     rows::statuses(db, &[id, upload(8)], now).await.unwrap();
     rows::progress(db, &[id, upload(8)]).await.unwrap();
     assert_eq!(rows::confirmed_chunks(db, id).await.unwrap().indexes.len(), 9_999);
@@ -179,7 +181,8 @@ async fn none_reads_a_growing_table_from_end_to_end(stack: Stack) {
 
 async fn all<T: TryGetable>(db: &Db, sql: &str, columns: &[&str]) -> Vec<Vec<T>> {
     let found = db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap();
-    let row = |row: &sea_orm::QueryResult| columns.iter().map(|c| row.try_get("", c).unwrap()).collect();
+    let row =
+        |row: &sea_orm::QueryResult| columns.iter().map(|c| row.try_get("", c).unwrap()).collect();
     found.iter().map(row).collect()
 }
 

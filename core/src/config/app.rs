@@ -2,9 +2,14 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+use url::Url;
 
 use super::Faults;
+use crate::trace;
 
 /// The libraries have little to say that matters to those who run the service; s3s, of the local S3 server,
 /// takes every refusal for an error.
@@ -25,6 +30,10 @@ pub struct AppArgs {
     /// `human` or `json`; by default json in production, human elsewhere
     #[arg(long, env = "UPFLOW_LOG_FORMAT")]
     pub log_format: Option<String>,
+    /// Where traces go: the address of an OpenTelemetry collector that takes OTLP over HTTP, as in
+    /// http://localhost:4318; nowhere by default
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +42,8 @@ pub struct AppSettings {
     pub production: bool,
     pub log: String,
     pub json_logs: bool,
+    /// The collector of traces, without `/v1/traces`.
+    pub collector: Option<Url>,
 }
 
 impl AppArgs {
@@ -55,18 +66,62 @@ impl AppArgs {
             faults.add("UPFLOW_LOG", format!("is no log filter ({error}); try info"));
             return None;
         }
-        Some(AppSettings { name: self.app_name, production, log: self.log, json_logs })
+        let collector = match self.otlp_endpoint.filter(|url| !url.trim().is_empty()) {
+            None => None,
+            Some(url) => match Url::parse(url.trim()) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
+                _ => {
+                    let problem = "must be an address like http://localhost:4318";
+                    faults.add("OTEL_EXPORTER_OTLP_ENDPOINT", problem);
+                    return None;
+                }
+            },
+        };
+        Some(AppSettings { name: self.app_name, production, log: self.log, json_logs, collector })
     }
 }
 
-/// Sends log lines to standard error. Later calls in one process change nothing.
-pub fn init_logging(settings: &AppSettings) {
-    let filter = EnvFilter::new(&settings.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // An error means that a subscriber is set already: the embedding program has its own.
-    let _ = if settings.json_logs {
-        builder.json().flatten_event(true).try_init()
+/// The log of a program, and its traces where they are wanted.
+#[must_use = "the last traces are lost unless it is ended"]
+#[derive(Debug)]
+pub struct Logging(Option<trace::Exporter>);
+
+impl Logging {
+    /// Sends the last traces.
+    pub async fn end(self) {
+        if let Some(exporter) = self.0 {
+            // It blocks, and what it waits for runs in this runtime.
+            let _ = tokio::task::spawn_blocking(move || exporter.end()).await;
+        }
+    }
+}
+
+/// Sends log lines to standard error, and traces of `program` to the collector. Later calls in one process
+/// change nothing.
+pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
+    let lines = EnvFilter::new(&settings.log).and(filter_fn(|meta| meta.target() != trace::TARGET));
+    let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let fmt = if settings.json_logs {
+        fmt.json().flatten_event(true).with_filter(lines).boxed()
     } else {
-        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        let ansi = std::io::stderr().is_terminal();
+        fmt.with_target(false).with_ansi(ansi).with_filter(lines).boxed()
     };
+    let started = settings.collector.as_ref().map(|url| trace::start(url, program, &settings.name));
+    let (exporter, failed) = match started {
+        None => (None, None),
+        Some(Ok(exporter)) => (Some(exporter), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
+    let spans = exporter.as_ref().map(|exporter| {
+        let ours = filter_fn(|meta| meta.is_span() && meta.target() == trace::TARGET);
+        trace::layer(exporter).with_filter(ours).boxed()
+    });
+    let layers: Vec<_> = [Some(fmt), spans].into_iter().flatten().collect();
+    // An error means that a subscriber is set already: the embedding program has its own.
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+    if let Some(error) = failed {
+        tracing::error!(%error, "there will be no traces");
+    }
+    Logging(exporter)
 }

@@ -6,13 +6,15 @@ mod app;
 mod database;
 mod faults;
 mod limits;
+mod metrics;
 mod queue;
 mod storage;
 
-pub use app::{AppArgs, AppSettings, init_logging};
+pub use app::{AppArgs, AppSettings, Logging, init_logging};
 pub use database::{DatabaseArgs, DatabaseSettings};
 pub use faults::{Faults, NotConfigured};
 pub use limits::{Limits, LimitsArgs};
+pub use metrics::{MetricsArgs, MetricsError, MetricsSettings};
 pub use queue::{QueueArgs, QueueSettings};
 pub use storage::{StaticCredentials, StorageArgs, StorageSettings};
 

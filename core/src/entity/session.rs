@@ -35,6 +35,8 @@ pub struct Model {
     pub chunks_deleted_at: Option<DateTimeUtc>,
     pub idempotency_key: Option<String>,
     pub request_hash: Option<String>,
+    /// Where in which trace the upload began.
+    pub traceparent: Option<String>,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
 }

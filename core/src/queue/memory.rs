@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 use super::news::HEARD;
-use super::{Job, QueueError};
+use super::{Depth, Job, QueueError};
 
 const CAPACITY: usize = 10_000;
 
@@ -15,7 +16,7 @@ const CAPACITY: usize = 10_000;
 pub struct MemoryQueue(Arc<Inner>);
 
 struct Inner {
-    jobs: Mutex<VecDeque<Job>>,
+    jobs: Mutex<VecDeque<(Job, Instant)>>,
     pushed: Notify,
     moved: broadcast::Sender<Uuid>,
 }
@@ -33,12 +34,13 @@ impl MemoryQueue {
         if jobs.len() >= CAPACITY {
             return Err(QueueError::Full);
         }
-        jobs.push_back(job);
+        jobs.push_back((job, Instant::now()));
         self.0.pushed.notify_one();
         Ok(())
     }
 
-    pub async fn next(&self) -> Job {
+    /// The next job, and how long it has waited.
+    pub async fn next(&self) -> (Job, Duration) {
         loop {
             // Made before the look, so that a push in between is not missed.
             let pushed = self.0.pushed.notified();
@@ -58,7 +60,15 @@ impl MemoryQueue {
         self.0.moved.subscribe()
     }
 
-    fn pop(&self) -> Option<Job> {
-        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    fn pop(&self) -> Option<(Job, Duration)> {
+        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.pop_front().map(|(job, pushed)| (job, pushed.elapsed()))
+    }
+
+    /// Jobs under way are in no queue here.
+    pub fn depth(&self) -> Depth {
+        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = jobs.front().map(|(_, pushed)| pushed.elapsed());
+        Depth { jobs: jobs.len() as i64, oldest }
     }
 }

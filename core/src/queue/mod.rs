@@ -32,6 +32,13 @@ pub enum QueueError {
     Closed,
 }
 
+/// The jobs of the queue, waiting or under way, and how long ago the oldest was announced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    pub jobs: i64,
+    pub oldest: Option<Duration>,
+}
+
 /// Where jobs are announced.
 #[derive(Clone)]
 pub enum Queue {
@@ -49,6 +56,8 @@ pub enum Consumer {
 /// the janitor.
 pub struct Delivery {
     pub job: Job,
+    /// How long it waited to be taken, where that is known.
+    pub waited: Option<Duration>,
     redis: Option<(RedisQueue, String)>,
 }
 
@@ -97,6 +106,14 @@ impl Queue {
         })
     }
 
+    /// How much is in it.
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        match self {
+            Queue::Redis(queue) => queue.depth().await,
+            Queue::Memory(queue) => Ok(queue.depth()),
+        }
+    }
+
     /// Errors when the queue cannot be reached.
     pub async fn ping(&self) -> Result<(), QueueError> {
         match self {
@@ -112,8 +129,8 @@ impl Consumer {
         match self {
             Consumer::Redis(consumer) => consumer.next().await,
             Consumer::Memory(queue) => {
-                let job = tokio::time::timeout(POLL, queue.next()).await.ok();
-                Ok(job.map(|job| Delivery { job, redis: None }))
+                let next = tokio::time::timeout(POLL, queue.next()).await.ok();
+                Ok(next.map(|(job, waited)| Delivery { job, waited: Some(waited), redis: None }))
             }
         }
     }

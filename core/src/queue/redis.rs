@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface, StreamsInterface};
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy};
@@ -18,7 +19,7 @@ use fred::types::{Builder, Value};
 use uuid::Uuid;
 
 use super::news::{HEARD, RedisListener};
-use super::{Delivery, Job, POLL, QueueError};
+use super::{Delivery, Depth, Job, POLL, QueueError};
 use crate::config::QueueSettings;
 
 const GROUP: &str = "workers";
@@ -100,6 +101,12 @@ impl RedisQueue {
         Ok(())
     }
 
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        let jobs: i64 = self.client.xlen(&self.stream).await?;
+        let first: Vec<Entry> = self.client.xrange_values(&self.stream, "-", "+", Some(1)).await?;
+        Ok(Depth { jobs, oldest: first.first().and_then(|(id, _)| age(id)) })
+    }
+
     pub async fn acknowledge(&self, id: &str) -> Result<(), QueueError> {
         let pipeline = self.client.pipeline();
         let _: () = pipeline.xack(&self.stream, GROUP, id).await?;
@@ -152,7 +159,8 @@ impl RedisConsumer {
     async fn delivery(&self, (id, fields): Entry) -> Result<Option<Delivery>, QueueError> {
         match fields.get(FIELD).and_then(|id| id.parse().ok()) {
             Some(upload_id) => {
-                Ok(Some(Delivery { job: Job { upload_id }, redis: Some((self.queue.clone(), id)) }))
+                let (job, waited) = (Job { upload_id }, age(&id));
+                Ok(Some(Delivery { job, waited, redis: Some((self.queue.clone(), id)) }))
             }
             None => {
                 tracing::warn!(entry = id, "removed an entry of the job stream that is no job");
@@ -232,6 +240,12 @@ impl RedisConsumer {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// How long ago an entry was made: its id begins with the milliseconds at which Redis took it.
+fn age(id: &str) -> Option<Duration> {
+    let made = DateTime::from_timestamp_millis(id.split('-').next()?.parse().ok()?)?;
+    Some((Utc::now() - made).to_std().unwrap_or_default())
 }
 
 /// Redis was emptied, or restarted without a file.

@@ -76,7 +76,7 @@ impl StorageError {
     }
 }
 
-fn kind(status: Option<u16>, code: Option<&str>) -> ErrorKind {
+pub(super) fn kind(status: Option<u16>, code: Option<&str>) -> ErrorKind {
     match code {
         Some("NoSuchUpload") => return ErrorKind::NoSuchUpload,
         Some("NoSuchKey" | "NotFound" | "NoSuchBucket") => return ErrorKind::NotFound,

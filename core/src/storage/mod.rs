@@ -8,6 +8,7 @@ mod abilities;
 mod credentials;
 mod error;
 mod key;
+mod measure;
 mod multipart;
 mod objects;
 mod presign;
@@ -37,6 +38,7 @@ pub use presign::{Presigned, Signer};
 
 use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
+use crate::metrics::Metrics;
 use credentials::Credentials;
 
 /// A handle to the bucket; clones share connections.
@@ -50,8 +52,9 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Prepares the client; nothing is sent yet but what finding credentials takes.
-    pub async fn connect(settings: &StorageSettings) -> Self {
+    /// Prepares the client, which counts its calls in `metrics`; nothing is sent yet but what finding
+    /// credentials takes.
+    pub async fn connect(settings: &StorageSettings, metrics: &Metrics) -> Self {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
@@ -74,19 +77,21 @@ impl Storage {
                     .unwrap_or_else(|| SharedCredentialsProvider::new(NoChain))
             }
         };
-        Self::with(settings, http, provider)
+        Self::with(settings, http, provider, metrics)
     }
 
     fn with(
         settings: &StorageSettings,
         http: SharedHttpClient,
         provider: SharedCredentialsProvider,
+        metrics: &Metrics,
     ) -> Self {
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
             .region(Region::new(settings.region.clone()))
             .credentials_provider(provider.clone())
+            .interceptor(measure::Measure(metrics.clone()))
             .force_path_style(settings.path_style)
             // The default, a checksum in a streaming trailer, is refused by some servers and stored as
             // part of the object by others.

@@ -143,19 +143,19 @@ pub async fn uncopied(db: &Db, id: Uuid, limit: u64) -> Result<Vec<chunk::Model>
         .await?)
 }
 
-/// Takes the upload back. A worker that holds its lease loses it.
-pub async fn abort(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Upload, Error> {
+/// Takes the upload back, and says whether it had not been before. A worker that holds its lease loses it.
+pub async fn abort(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<(Upload, bool), Error> {
     let tx = db::begin(db).await?;
     let mut upload = lock(&tx, id, LockType::Update).await?;
     if upload.status == Status::Aborted {
-        return Ok(upload);
+        return Ok((upload, false));
     }
     let free =
         session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() };
     upload.status = apply(&tx, &upload, Event::Abort, None, now, free).await?;
     tx.commit().await?;
     upload.updated_at = now;
-    Ok(upload)
+    Ok((upload, true))
 }
 
 /// Takes back the confirmation of chunks that S3 no longer has as they were: index and the ETag that

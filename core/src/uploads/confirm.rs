@@ -24,6 +24,9 @@ pub struct SeenChunk {
     pub size: i64,
     pub etag: String,
     pub checksum: Option<String>,
+    /// It was confirmed before, as it is.
+    #[serde(skip)]
+    pub known: bool,
 }
 
 /// The upload after a confirm.

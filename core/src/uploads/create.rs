@@ -37,6 +37,8 @@ pub struct NewUpload {
     /// The chunks that URLs are signed for at once, and how long the URLs live.
     pub declared: Vec<Declared>,
     pub url_life: Duration,
+    /// Where in which trace it begins.
+    pub traceparent: Option<String>,
 }
 
 /// What one owner may have under way; `None` is no bound.
@@ -95,6 +97,7 @@ pub async fn create(
         chunks_deleted_at: None,
         idempotency_key,
         request_hash,
+        traceparent: new.traceparent,
         created_at: now,
         updated_at: now,
     };

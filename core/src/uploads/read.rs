@@ -61,6 +61,17 @@ pub async fn owner(db: &Db, id: Uuid) -> Result<String, Error> {
     owner.ok_or(Error::NotFound)
 }
 
+/// Where in which trace the upload began.
+pub async fn traceparent(db: &Db, id: Uuid) -> Result<Option<String>, Error> {
+    let found = session::Entity::find_by_id(id)
+        .select_only()
+        .column(session::Column::Traceparent)
+        .into_tuple()
+        .one(db)
+        .await?;
+    found.ok_or(Error::NotFound)
+}
+
 /// How far the chunks of an upload are: the confirmed ones and their bytes, and those in the final
 /// object's parts already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -179,6 +190,18 @@ pub async fn stats(db: &Db) -> Result<Vec<Stats>, Error> {
         .column_as(Expr::cust(bytes), "file_bytes")
         .group_by(session::Column::Status)
         .into_model::<Stats>()
+        .all(db)
+        .await?)
+}
+
+/// How many uploads there are of each status: from an index alone.
+pub async fn count_by_status(db: &Db) -> Result<Vec<(Status, i64)>, Error> {
+    Ok(session::Entity::find()
+        .select_only()
+        .column(session::Column::Status)
+        .column_as(Expr::cust("COUNT(*)"), "uploads")
+        .group_by(session::Column::Status)
+        .into_tuple()
         .all(db)
         .await?)
 }

@@ -12,10 +12,11 @@ mod stopped;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use upflow_core::checksum::{Algorithm, Checksum, Combiner};
 use upflow_core::db::now;
+use upflow_core::metrics::AssemblyOutcome;
 use upflow_core::plan::Plan;
 use upflow_core::queue::Delivery;
 use upflow_core::storage::{Filename, ObjectKey};
@@ -76,12 +77,18 @@ async fn to_the_end(
         // Workers were killed over it, or could not even say how it went.
         return settle::give_up(worker, &upload, &lease, "no attempt came to an end").await;
     }
+    let began = Instant::now();
     let ended = tokio::select! {
         ended = attempt(worker, &upload, lease.id) => ended,
         () = lease.lost.cancelled() => Err(Stopped::LeaseLost),
         () = worker.out_of_patience() => Err(Stopped::Halted),
         never = lease::keep(delivery, consumer) => match never {},
     };
+    let outcome = match &ended {
+        Ok(()) => AssemblyOutcome::Completed,
+        Err(_) => AssemblyOutcome::NotCompleted,
+    };
+    worker.ctx.metrics.assembly(outcome, began.elapsed());
     match ended {
         Ok(()) => {
             drop(lease);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { clean } from "../axe.mjs";
 import { file, KIB, MIB } from "../files.mjs";
+import { kept, rememberedToken } from "../kept.mjs";
 import { Demo } from "../page.mjs";
 import { arrives, CHUNKS } from "../uploads.mjs";
 
@@ -20,19 +21,6 @@ async function begun({ stack, browser }) {
   return { demo, card, path };
 }
 
-/** What the browser keeps of the page, as text. */
-function everythingKept(page) {
-  return page.evaluate(async () => {
-    const open = indexedDB.open("upflow");
-    await new Promise((resolve) => (open.onsuccess = resolve));
-    const all = open.result.transaction("uploads").objectStore("uploads").getAll();
-    await new Promise((resolve) => (all.onsuccess = resolve));
-    const texts = { session: { ...sessionStorage }, local: { ...localStorage }, cookies: document.cookie, uploads: all.result };
-    open.result.close();
-    return texts;
-  });
-}
-
 export async function a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_the_token(test) {
   const { stack, browser } = test;
   const { demo, card, path } = await begun(test);
@@ -46,11 +34,13 @@ export async function a_locked_server_asks_for_a_key_and_a_refresh_goes_on_with_
   await card.atLeast(8, "confirmed");
 
   // The tab keeps the key over a refresh, and the upload its token: the key is nowhere else.
+  const looked = page.waitForResponse((response) => response.url().endsWith("/uploads?limit=1"));
   await page.reload();
+  assert.equal((await looked).status(), 200);
   await card.says("Choose the same file again to go on");
   await page.getByText("An API key is in use.").waitFor();
   assert.equal(await demo.door.isVisible(), false);
-  const { session, ...elsewhere } = await everythingKept(page);
+  const { session, ...elsewhere } = await kept(page);
   assert.ok(Object.values(session).includes(stack.key));
   assert.ok(!JSON.stringify(elsewhere).includes(stack.key), "the key is kept outside of the tab");
   assert.ok(elsewhere.uploads[0].uploadToken);
@@ -77,16 +67,7 @@ export async function a_token_that_has_died_is_replaced_by_the_key(test) {
   await page.reload();
   await card.says("Choose the same file again to go on");
   // As one that has ended, or was signed by a key that is no more.
-  await page.evaluate(async () => {
-    const open = indexedDB.open("upflow");
-    await new Promise((resolve) => (open.onsuccess = resolve));
-    const store = open.result.transaction("uploads", "readwrite").objectStore("uploads");
-    const all = store.getAll();
-    await new Promise((resolve) => (all.onsuccess = resolve));
-    const put = store.put({ ...all.result[0], uploadToken: `${all.result[0].uploadToken}x` });
-    await new Promise((resolve) => (put.onsuccess = resolve));
-    open.result.close();
-  });
+  await rememberedToken(page, (token) => `${token}x`);
   await page.reload();
   await card.says("Choose the same file again to go on");
   // Nor does the tab lose the upload when its key is forgotten meanwhile.
@@ -97,4 +78,22 @@ export async function a_token_that_has_died_is_replaced_by_the_key(test) {
   await card.says("Waiting for an API key");
   await demo.unlock(stack.key);
   await arrives(stack, demo, path);
+}
+
+export async function a_late_refusal_takes_no_key_away({ stack, browser }) {
+  let held = 0;
+  browser.line.delay = ({ path }) => (path.startsWith("/uploads?") || path === "/uploads" ? (held++ ? 0 : 5_000) : 0);
+  const page = await browser.tab();
+  const late = page.waitForResponse((response) => response.url().endsWith("/uploads?limit=1") && response.status() === 401);
+  const demo = await Demo.open(browser, stack.page);
+  const path = file("locked.bin", MIB);
+  // The upload is refused first, and a key given.
+  await demo.choose(path);
+  await demo.unlock(stack.key);
+  await demo.card("locked.bin").completed();
+  await (await late).finished();
+  await arrives(stack, demo, path);
+  await page.getByText("An API key is in use.").waitFor();
+  assert.equal(await demo.door.isVisible(), false);
+  assert.ok(Object.values((await kept(page)).session).includes(stack.key));
 }

@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { file, KIB, WRITTEN } from "../files.mjs";
 import { Demo } from "../page.mjs";
 import { arrives, begun, CHUNKS } from "../uploads.mjs";
+import { eventually } from "../wait.mjs";
 
 /** What the server has, once nobody sends any more, and the chunks that are sent from here on. */
 async function standing({ stack, browser }) {
@@ -99,7 +100,9 @@ paused_before_a_refresh_it_waits_to_be_told.keepsFiles = true;
 export async function while_one_tab_sends_another_leaves_the_upload_alone(test) {
   const { demo, path } = await begun(test, "drop");
   const other = await Demo.open(test.browser, test.stack.page);
-  await other.page.waitForLoadState();
+  // It has found the upload, and waits for its lock.
+  const waiting = async () => (await other.page.evaluate(() => navigator.locks.query())).pending.length;
+  await eventually("the other tab waits", async () => (await waiting()) === 1);
   assert.equal(await other.card("resume.bin").element.count(), 0);
   // The tab that sends is gone: then the other goes on.
   await demo.page.close();

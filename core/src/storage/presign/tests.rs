@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
+use crate::metrics::Metrics;
 
 proptest! {
     #[test]
@@ -67,7 +68,8 @@ fn endpoint() -> impl Strategy<Value = Option<Url>> {
         "[a-z]{1,8}\\.example\\.com(:[1-9][0-9]{2,3})?",
     ];
     let url = ("https?", host, "(/[a-z]{1,5})?");
-    let url = url.prop_map(|(scheme, host, path)| format!("{scheme}://{host}{path}/").parse().unwrap());
+    let url =
+        url.prop_map(|(scheme, host, path)| format!("{scheme}://{host}{path}/").parse().unwrap());
     proptest::option::of(url)
 }
 
@@ -94,9 +96,11 @@ fn settings() -> impl Strategy<Value = StorageSettings> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let keys = ("[A-Z0-9]{16,20}", "[A-Za-z0-9/+]{40}", proptest::option::of("[A-Za-z0-9/+=]{1,400}"));
+    let keys =
+        ("[A-Z0-9]{16,20}", "[A-Za-z0-9/+]{40}", proptest::option::of("[A-Za-z0-9/+=]{1,400}"));
     let filename = prop_oneof!["[ -~]{1,40}", any::<String>()];
-    let filename = filename.prop_filter_map("no name of a file", |name| Filename::parse(&name).ok());
+    let filename =
+        filename.prop_filter_map("no name of a file", |name| Filename::parse(&name).ok());
     let key = (any::<u128>(), 0..10_000, filename, any::<bool>()).prop_map(
         |(id, index, filename, chunk)| {
             let upload_id = Uuid::from_u128(id);
@@ -124,7 +128,8 @@ impl Case {
     fn storage(&self, http: &aws_sdk_s3::config::SharedHttpClient) -> Storage {
         let (id, secret, token) = self.keys.clone();
         let keys = Keys::new(id, secret, token, None, "test");
-        Storage::with(&self.settings, http.clone(), SharedCredentialsProvider::new(keys))
+        let keys = SharedCredentialsProvider::new(keys);
+        Storage::with(&self.settings, http.clone(), keys, &Metrics::default())
     }
 
     fn presigning(&self) -> PresigningConfig {
@@ -146,7 +151,8 @@ fn without_name(request: &mut aws_sdk_s3::config::http::HttpRequest) {
     let uri = request.uri().to_owned();
     let (before, query) = uri.split_once('?').unwrap_or((&uri, ""));
     let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("x-id=")).collect();
-    let query = if kept.concat().is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    let query =
+        if kept.concat().is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
     request.set_uri(format!("{before}{query}")).unwrap();
 }
 
