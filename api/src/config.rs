@@ -25,6 +25,7 @@ pub struct ApiArgs {
         default_missing_value = "true",
         num_args = 0..=1,
         require_equals = true,
+        overrides_with = "open",
         value_name = "BOOL"
     )]
     pub open: String,

@@ -78,7 +78,8 @@ fn state(ctx: Context, settings: ServeSettings, shutdown: CancellationToken) -> 
     let ServeSettings { access, limits: clients } = settings;
     let (polls, pace) = (Semaphore::new(MAX_POLLS), auth::Pace::new(clients.requests_per_second));
     let waiting = waiting::Waiting::default();
-    Arc::new(State { ctx, polls, waiting, shutdown, access, clients, pace })
+    let sight = routes::health::Sight::default();
+    Arc::new(State { ctx, polls, waiting, shutdown, access, clients, pace, sight })
 }
 
 fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
@@ -136,7 +137,11 @@ impl Front {
                 response.headers_mut().insert(header::ALLOW, methods);
             }
             measured.end(&self.state.ctx.metrics, response.status().as_u16());
-            tracing::debug!(status = response.status().as_u16(), "answered");
+            match response.status().as_u16() {
+                // What a client may come back with; 5xx say their cause where it is known.
+                status @ 400..500 => tracing::info!(status, "refused"),
+                status => tracing::debug!(status, "answered"),
+            }
             response
         }
         .instrument(span)
@@ -172,7 +177,7 @@ async fn reached(endpoint: Arc<impl Endpoint>, request: Request) -> Response {
         Ok(Ok(Ok(response))) => response.into_response(),
         Ok(Ok(Err(error))) => problem::from_framework(error),
         // The panic hook has logged what and where.
-        Ok(Err(_)) => Problem::internal(&"panic").into_response(),
+        Ok(Err(_)) => Problem::panicked().into_response(),
         Err(_) => {
             tracing::error!("a request took longer than {REQUEST_TIMEOUT:?}");
             Problem::new(Code::Timeout, "nothing confirmed is lost: try again").into_response()

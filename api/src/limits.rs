@@ -80,7 +80,7 @@ pub const LIMITS: [Limit; 13] = [
         "header-timeout",
         HEADER_TIMEOUT,
         "60s",
-        "how long the head of a request may take, and a connection be idle",
+        "how long the head of a request may take, and a connection be idle or leave an answer unread",
     ),
     limit("body-timeout", BODY_TIMEOUT, "30s", "how long the body of a request may take"),
     limit("url-life", URL_LIFE, "15m", "the life of a presigned URL, up to 7d"),

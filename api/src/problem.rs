@@ -363,6 +363,11 @@ impl Problem {
     /// What broke is logged, with everything known; the client learns that it is not its fault.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
+        Self::panicked()
+    }
+
+    /// The same for what the panic hook has logged.
+    pub fn panicked() -> Self {
         Self::new(
             Code::Internal,
             "the error is in the server's log under this answer's x-request-id",

@@ -1,5 +1,6 @@
 //! The HTTP/1.1 server around the framework's endpoint. The framework's own sets no time for the head of a
-//! request, so a client that sends a byte now and then would keep a connection for ever.
+//! request, so a client that sends a byte now and then would keep a connection for ever; nor for an answer
+//! that nobody reads.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, IntoResponse};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -100,7 +102,10 @@ async fn connection<E>(
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    // Of an answer at least a byte must be taken in this time.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(header_timeout));
+    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
     let ended: Result<(), hyper::Error> = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The same while none can come, and how often it is tried to hear some.
 const LOOK_DEAF: Duration = Duration::from_secs(1);
 
+/// Requests that may wait for one upload; one more is answered at once.
+const SEATS: usize = 32;
+
 /// The uploads that requests of this process wait for.
 #[derive(Default)]
 pub struct Waiting(Mutex<HashMap<Uuid, Awaited>>);
@@ -43,14 +46,15 @@ struct Seat<'a> {
 }
 
 impl Waiting {
-    fn sit(&self, upload_id: Uuid) -> Seat<'_> {
-        let moved = self.with(|all| {
+    /// A seat, and whether there was one: too many get none to wait on.
+    fn sit(&self, upload_id: Uuid) -> (Seat<'_>, bool) {
+        let (moved, free) = self.with(|all| {
             let new = || Awaited { moved: Arc::default(), seats: 0, seen: None };
             let awaited = all.entry(upload_id).or_insert_with(new);
             awaited.seats += 1;
-            awaited.moved.clone()
+            (awaited.moved.clone(), awaited.seats <= SEATS)
         });
-        Seat { waiting: self, upload_id, moved }
+        (Seat { waiting: self, upload_id, moved }, free)
     }
 
     fn wake(&self, upload_id: Uuid) {
@@ -114,7 +118,8 @@ pub async fn wait(
 ) -> Result<rows::Upload, Problem> {
     let permit = state.polls.try_acquire();
     let deadline = Instant::now() + timeout;
-    let seat = state.waiting.sit(upload_id);
+    let (seat, free) = state.waiting.sit(upload_id);
+    let may_wait = free && permit.is_ok();
     loop {
         // Made before the look, so that news in between are not missed.
         let moved = seat.moved.notified();
@@ -122,7 +127,7 @@ pub async fn wait(
         let stands = row.status_at(now());
         seat.saw(stands);
         let settled = stands == status || stands.is_final() || stands == Status::Failed;
-        if settled || permit.is_err() || Instant::now() >= deadline {
+        if settled || !may_wait || Instant::now() >= deadline {
             return Ok(row);
         }
         tokio::select! {

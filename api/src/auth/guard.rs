@@ -16,11 +16,11 @@ use crate::routes::State;
 
 /// Lets the request on, with its [`Caller`] in it. What is no operation passes without one.
 pub async fn admit(state: &State, request: &mut Request) -> Result<(), Problem> {
-    let Some((need, about)) = routes::need(request.method(), request.uri().path()) else {
-        return Ok(());
-    };
+    let (method, path) = (request.method(), request.uri().path());
+    let Some((need, about)) = routes::need(method, path) else { return Ok(()) };
+    let weight = routes::weight(method, path);
     let caller = caller(state, request)?;
-    if let Err(wait) = state.pace.check(&caller, Instant::now()) {
+    if let Err(wait) = state.pace.check(&caller, weight, Instant::now()) {
         let detail = "this key makes more requests a second than it may: wait as Retry-After says";
         return Err(Problem::new(Code::TooManyRequests, detail).retry_after(wait));
     }

@@ -57,6 +57,16 @@ pub fn find(method: &Method, path: &str) -> Option<(&'static str, Need)> {
     Some((route, *need))
 }
 
+/// How many requests it counts as for the caller's pace: what has S3 asked for all chunks of an upload is
+/// not asked for often.
+pub fn weight(method: &Method, path: &str) -> u32 {
+    match find(method, path) {
+        Some(("/uploads/{upload_id}/reconcile", _)) => 40,
+        Some(("/uploads/{upload_id}/complete" | "/uploads/{upload_id}/chunks/confirm", _)) => 4,
+        _ => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 const VERSION: &str = "upt1";
 /// Of a signing key, as long as the hash (RFC 2104, section 3).
 const MIN_KEY: usize = 32;
-/// A day, in which a client that has finished may still look at its upload.
+/// Bytes of what is signed: the upload's id, and when the token ends.
 const PAYLOAD: usize = 24;
 
 struct Key {

@@ -3,19 +3,23 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use poem::http::header;
-use poem::web::Html;
-use poem::{IntoResponse as _, Response, Route, get};
+use poem::{Body, Response, Route, get};
 use sha2::{Digest, Sha256};
 
 /// The page with this OpenAPI document, at `/` below where it is nested.
 pub fn page(spec: &str) -> Route {
     let (html, policy) = html(spec);
+    // Not a copy for each reader: it is large.
+    let html = Bytes::from(html);
     Route::new().at(
         "/",
         get(poem::endpoint::make_sync(move |_| -> Response {
-            let page = Html(html.clone());
-            page.with_header(header::CONTENT_SECURITY_POLICY, policy.clone()).into_response()
+            Response::builder()
+                .content_type("text/html; charset=utf-8")
+                .header(header::CONTENT_SECURITY_POLICY, policy.clone())
+                .body(Body::from_bytes(html.clone()))
         })),
     )
 }

@@ -3,6 +3,7 @@
 pub mod chunks;
 pub mod docs;
 pub mod downloads;
+pub mod health;
 pub mod operators;
 pub mod pages;
 pub mod uploads;
@@ -46,6 +47,7 @@ pub struct State {
     pub access: Access,
     pub clients: ClientLimits,
     pub pace: Pace,
+    pub sight: health::Sight,
 }
 
 pub type Shared = Arc<State>;

@@ -1,35 +1,27 @@
-//! Plain routes that are not part of the API: the demo, the spec, Swagger UI and health.
+//! Plain routes that are not part of the API: the demo and the spec.
 
-use std::future::Future;
-use std::time::Duration;
-
+use bytes::Bytes;
 use poem::endpoint::EmbeddedFilesEndpoint;
-use poem::http::StatusCode;
 use poem::middleware::SetHeader;
-use poem::web::{Data, Json, Redirect};
-use poem::{EndpointExt, IntoResponse, Response, Route, get, handler};
+use poem::web::Redirect;
+use poem::{EndpointExt, IntoResponse, Route, get, handler};
 use rust_embed::RustEmbed;
-use serde_json::json;
-use upflow_core::db;
 
-use super::Shared;
+use super::{Shared, health};
 
 #[derive(RustEmbed)]
 #[folder = "../static"]
 struct Static;
 
-/// How long a dependency may take to answer.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// The routes, below `/`.
 pub fn routes(state: Shared, spec_yaml: String, spec_json: String) -> Route {
     let text = |content_type: &'static str, text: String| {
+        let text = Bytes::from(text);
         get(poem::endpoint::make_sync(move |_| text.clone().with_content_type(content_type)))
     };
     Route::new()
         .at("/", get(home))
-        .at("/health/live", get(live))
-        .at("/health/ready", get(ready).data(state.clone()))
+        .nest("/health", health::routes(state.clone()))
         .at("/openapi.yaml", text("application/yaml", spec_yaml))
         .at("/openapi.json", text("application/json", spec_json))
         .nest("/static", EmbeddedFilesEndpoint::<Static>::new().with(page_headers(&state)))
@@ -60,49 +52,4 @@ fn page_headers(state: &Shared) -> SetHeader {
 #[handler]
 fn home() -> Redirect {
     Redirect::see_other("/static/index.html")
-}
-
-/// The process runs.
-#[handler]
-fn live() -> Json<serde_json::Value> {
-    Json(json!({ "status": "ok" }))
-}
-
-/// The process can serve: database, storage and queue answer. Why one does not is in the log.
-#[handler]
-async fn ready(state: Data<&Shared>) -> Response {
-    let ctx = &state.ctx;
-    let (database, storage, queue) = tokio::join!(
-        check("database", db::ping(&ctx.db)),
-        check("storage", ctx.storage.check_bucket()),
-        check("queue", ctx.queue.ping()),
-    );
-    let word = |ok: bool| if ok { "ok" } else { "unavailable" };
-    let all = database && storage && queue;
-    let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({
-        "status": word(all),
-        "database": word(database),
-        "storage": word(storage),
-        "queue": word(queue),
-    });
-    let answer = Json(body).with_status(status);
-    if all { answer.into_response() } else { answer.with_header("retry-after", 2).into_response() }
-}
-
-async fn check<E: std::fmt::Display>(
-    part: &'static str,
-    ping: impl Future<Output = Result<(), E>>,
-) -> bool {
-    match tokio::time::timeout(CHECK_TIMEOUT, ping).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(part, %error, "not ready");
-            false
-        }
-        Err(_) => {
-            tracing::warn!(part, "not ready: no answer in {CHECK_TIMEOUT:?}");
-            false
-        }
-    }
 }

@@ -148,7 +148,8 @@ impl Uploads {
     /// Get an upload
     ///
     /// With `wait_for` the answer comes as soon as the upload has that status or has ended or failed,
-    /// or after `timeout_seconds` as it then is.
+    /// or after `timeout_seconds` as it then is; earlier where too many wait already or the server stops, so
+    /// pause for a second before you ask again.
     #[oai(
         path = "/uploads/:upload_id",
         method = "get",

@@ -163,6 +163,9 @@ impl Compared<'_> {
         for gone in words(&old["enum"]).difference(&words(&new["enum"])) {
             self.tell(place, format!("no longer takes {gone}"));
         }
+        if new.get("enum").is_some() && old.get("enum").is_none() {
+            self.tell(place, "takes only some values now");
+        }
         let number = |schema: &Value, name: &str| schema.get(name).and_then(Value::as_f64);
         for name in ["maximum", "maxLength", "maxItems"] {
             if number(new, name).unwrap_or(f64::MAX) < number(old, name).unwrap_or(f64::MAX) {

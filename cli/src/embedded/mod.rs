@@ -40,6 +40,9 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     let worker = upflow_worker::run(foundation.ctx.clone(), settings.worker, stop.clone());
     let open = ServeSettings::open(settings.clients);
     let serve = upflow_api::serve(foundation.ctx.clone(), open, api, stop.clone());
+    if std::env::var_os("UPFLOW_API_KEYS").is_some_and(|keys| !keys.is_empty()) {
+        tracing::warn!("UPFLOW_API_KEYS is for upflow-api: here no key is asked for");
+    }
     println!("{}", greeting(address, foundation.s3, &settings.store));
     // Whichever ends first ends the other.
     let serve = async {

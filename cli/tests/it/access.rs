@@ -168,7 +168,7 @@ async fn every_operation_answers_every_caller_as_the_table_has_it(stack: Stack) 
             let stack = &locked.stack;
             async move { stack.authorized(authorization.as_deref(), method, &path, body).await }
         };
-        // The token first: the owner's call may end the upload.
+        // The token last, on the same upload as the owner.
         let callers = callers.into_iter().chain([("token", bearer(&token), own(Need::Upload))]);
         for (who, authorization, (status, code)) in callers {
             // Whoever deletes it takes it from those who come after.
@@ -385,10 +385,13 @@ async fn no_secret_is_in_a_log_and_an_open_start_says_so(stack: Stack) {
     assert_eq!(get.bearer_auth(token).send().await.unwrap().status(), 200);
     let wrong = init().bearer_auth("upk_a-wrong-one").send().await.unwrap();
     assert_eq!(wrong.status(), 401);
+    let request_id = wrong.headers()["x-request-id"].to_str().unwrap().to_owned();
     api.signal("TERM").await;
     let (code, said) = api.ended().await;
     assert_eq!(code, Some(0));
     assert!(said.contains("answered"), "requests are logged at this level: {said}");
+    let refused = said.lines().find(|line| line.contains(&request_id)).expect("its id is logged");
+    assert!(refused.contains("401") && refused.contains("/uploads/init"), "{refused}");
     let signature = upload["presigned"][0]["url"].as_str().unwrap();
     let signature = signature.split("X-Amz-Signature=").nth(1).unwrap();
     for secret in [&key, token, "upk_a-wrong-one", TOKEN_KEY, &TOKEN_KEY[2..], signature] {

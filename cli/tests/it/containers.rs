@@ -37,15 +37,18 @@ fn variables(path: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// `${NAME}`, `${NAME:-default}` and `${NAME:?fault}`, as compose fills them in.
+/// `${NAME}`, `${NAME:-default}` and `${NAME:+instead}`, as compose fills them in; `${NAME:?fault}` is one.
 fn filled_in(text: &str, variables: &BTreeMap<String, String>) -> String {
     let Some((before, rest)) = text.split_once("${") else { return text.to_owned() };
     let (inside, after) = rest.split_once('}').unwrap();
     let name = inside.split(':').next().unwrap();
-    let value = match variables.get(name).filter(|value| !value.is_empty()) {
-        Some(value) => value.clone(),
-        None if inside == name => String::new(),
-        None => inside[name.len()..].strip_prefix(":-").expect(inside).to_owned(),
+    let value = variables.get(name).cloned().unwrap_or_default();
+    let value = match inside[name.len()..].split_at_checked(2) {
+        Some((":-", default)) if value.is_empty() => default.to_owned(),
+        Some((":+", instead)) if !value.is_empty() => instead.to_owned(),
+        Some((":+", _)) => String::new(),
+        Some((":?", fault)) if value.is_empty() => panic!("{name} {fault}"),
+        _ => value,
     };
     format!("{before}{value}{}", filled_in(after, variables))
 }
@@ -62,8 +65,12 @@ fn compose(variables: &BTreeMap<String, String>) -> Value {
     serde_json::to_value(yaml).unwrap()
 }
 
+/// A list, or the words of a command line.
 fn words(value: &Value) -> Vec<&str> {
-    value.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect()
+    match value {
+        Value::String(line) => line.split_whitespace().collect(),
+        list => list.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect(),
+    }
 }
 
 /// A program of the stack as compose would start it, but with the servers of the test.
@@ -77,8 +84,10 @@ fn started(words: &[&str], service: &Value, here: &BTreeMap<&'static str, String
 }
 
 async fn what_compose_starts_serves_and_is_open_without_keys_and_closed_with_them(stack: Stack) {
-    let compose = compose(&variables("deploy/local-s3.env"));
-    let services = &compose["services"];
+    let mut variables = variables("deploy/local-s3.env");
+    let services = &compose(&variables)["services"];
+    variables.insert("UPFLOW_PUBLISH".to_owned(), "0.0.0.0".to_owned());
+    let published = &compose(&variables)["services"]["api"];
     let (url, admin) = empty_database(&stack, "compose").await;
     let port = free_port();
     let mut here = environment(&stack);
@@ -94,6 +103,10 @@ async fn what_compose_starts_serves_and_is_open_without_keys_and_closed_with_the
         command.current_dir(stack.dir());
         command
     };
+    // Published to everybody, it does not start without keys.
+    let mut open = started(&words(&published["command"]), published, &here);
+    let ended = run(open.current_dir(stack.dir())).await;
+    assert!(ended.code == Some(1) && ended.err.contains("there are no keys"), "{ended:?}");
     let ended = run(&mut start("migration", &here)).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     let healthy = async |here: &BTreeMap<&'static str, String>| -> Ended {
@@ -128,7 +141,8 @@ async fn what_compose_starts_serves_and_is_open_without_keys_and_closed_with_the
     let (key, entry) = upflow_api::auth::new_key("shop", false).unwrap();
     here.insert("UPFLOW_API_KEYS", entry);
     here.insert("UPFLOW_TOKEN_KEYS", format!("a:{}", "A".repeat(43) + "="));
-    let mut api = Running::start(&mut start("api", &here));
+    let mut closed = started(&words(&published["command"]), published, &here);
+    let mut api = Running::start(closed.current_dir(stack.dir()));
     api.says("it asks for keys").await;
     let ended = healthy(&here).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -11,11 +11,12 @@ use upflow_api::config::ServeSettings;
 use upflow_api::limits::ClientLimits;
 
 use crate::client::noise;
-use crate::harness::{Options, Stack, Suite};
+use crate::harness::{Options, Stack, Suite, eventually};
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "hardening":
     a_request_that_never_ends_is_cut,
+    an_answer_that_nobody_reads_is_cut,
     answers_and_pages_say_what_may_be_done_with_them,
     neither_filename_nor_type_nor_metadata_become_a_header_or_a_path,
 };
@@ -70,6 +71,40 @@ async fn a_request_that_never_ends_is_cut(stack: Stack) {
         assert!(took < 8 * second, "{took:?}");
     }
     assert_eq!(stack.get("/uploads").await.expect(200)["uploads"], json!([]));
+}
+
+/// The state of the connection to this port from that one, as the kernel numbers them: 1 is an open one.
+fn state_of(server: u16, client: u16) -> Option<u8> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let end = |port: u16| format!(":{port:04X}");
+    let row = rows.find(|row| row[1].ends_with(&end(server)) && row[2].ends_with(&end(client)))?;
+    u8::from_str_radix(row[3], 16).ok()
+}
+
+async fn an_answer_that_nobody_reads_is_cut(stack: Stack) {
+    let limits = ClientLimits { header_timeout: Duration::from_secs(1), ..ClientLimits::default() };
+    let options = Options { serve: ServeSettings::open(limits), ..Options::default() };
+    let stack = stack.sibling(options).await;
+    let server = url::Url::parse(&stack.url("/")).unwrap().port().unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut stream = socket.connect(([127, 0, 0, 1], server).into()).await.unwrap();
+    let client = stream.local_addr().unwrap().port();
+    // More than the kernel keeps for a peer that does not read.
+    let requests = "GET /docs HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(8);
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    assert_eq!(state_of(server, client), Some(1));
+    eventually("the server has closed its end", || async {
+        (state_of(server, client) != Some(1)).then_some(())
+    })
+    .await;
+    // Not because all of it was sent.
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text).await;
+    let whole = stack.http().get(stack.url("/docs")).send().await.unwrap().bytes().await.unwrap();
+    assert!(text.len() < 8 * whole.len(), "{} of {}", text.len(), 8 * whole.len());
 }
 
 async fn answers_and_pages_say_what_may_be_done_with_them(stack: Stack) {

@@ -93,7 +93,6 @@ async fn ask_everything(db: &Db) {
     let found = rows::find(db, id).await.unwrap();
     rows::owner(db, id).await.unwrap();
     rows::traceparent(db, id).await.unwrap();
-    rows::count_by_status(db).await.unwrap();
     rows::statuses(db, &[id, upload(8)], now).await.unwrap();
     rows::progress(db, &[id, upload(8)]).await.unwrap();
     assert_eq!(rows::confirmed_chunks(db, id).await.unwrap().indexes.len(), 9_999);

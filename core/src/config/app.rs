@@ -123,5 +123,11 @@ pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
     if let Some(error) = failed {
         tracing::error!(%error, "there will be no traces");
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("something that is no text");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        // Within the request or the job that it happened in.
+        tracing::error!(place, "a panic, which is a bug: {what}");
+    }));
     Logging(exporter)
 }
