@@ -5,6 +5,7 @@ mod assembly;
 mod programs;
 mod relay;
 mod report;
+mod run;
 mod server;
 mod store;
 mod uploads;
@@ -20,6 +21,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// All figures that the project promises, each against its floor: a table, JSON and plots
+    Run(run::Args),
+    /// The floor of an upload; `run` starts it
+    #[command(hide = true)]
+    Bare(run::BareArgs),
     /// The worker against bare part copies, its bytes and its memory
     Assembly(assembly::Args),
     /// The local S3 store against SeaweedFS: PUT, GET, part copies and Complete
@@ -29,6 +35,8 @@ enum Benchmark {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().benchmark {
+        Benchmark::Run(args) => run::run(args).await,
+        Benchmark::Bare(args) => run::bare(args).await,
         Benchmark::Assembly(args) => assembly::run(args).await,
         Benchmark::Store(args) => store::run(args).await,
     }

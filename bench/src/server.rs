@@ -174,6 +174,27 @@ impl Server {
         Ok(())
     }
 
+    /// Deletes every object and every multipart upload.
+    pub async fn empty(&self) -> anyhow::Result<()> {
+        let (client, bucket) = (&self.client, &self.bucket);
+        loop {
+            let page = client.list_objects_v2().bucket(bucket).send().await?;
+            let keys = page.contents().iter().filter_map(|object| object.key().map(str::to_owned));
+            let keys: Vec<String> = keys.collect();
+            if keys.is_empty() {
+                break;
+            }
+            self.delete_together(&keys).await?;
+        }
+        let multiparts = client.list_multipart_uploads().bucket(bucket).send().await?;
+        for multipart in multiparts.uploads() {
+            let abort = client.abort_multipart_upload().bucket(bucket);
+            let abort = abort.set_key(multipart.key().map(str::to_owned));
+            abort.set_upload_id(multipart.upload_id().map(str::to_owned)).send().await?;
+        }
+        Ok(())
+    }
+
     /// Reads it to its end, and answers how long it was.
     pub async fn get(&self, key: &str) -> anyhow::Result<usize> {
         let get = self.client.get_object().bucket(&self.bucket).key(key);

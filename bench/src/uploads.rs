@@ -159,16 +159,26 @@ impl Api {
         let path = format!("/uploads/{}", upload.id);
         let began = Instant::now();
         self.call(Method::POST, &format!("{path}/complete"), None).await?;
-        let wait = format!("{path}?wait_for=completed&timeout_seconds=30");
+        let answer = self.wait(upload).await?;
+        let client = began.elapsed();
+        ensure!(answer["integrity"]["level"] == "storage_verified", "not verified: {answer}");
+        let (requested, finished) = self.assembled_at(upload).await?;
+        Ok(Took { worker: (finished - requested).to_std()?, client })
+    }
+
+    /// Waits, with the long poll, until it is completed.
+    pub async fn completed(&self, upload: &Upload) -> anyhow::Result<()> {
+        self.wait(upload).await.map(drop)
+    }
+
+    async fn wait(&self, upload: &Upload) -> anyhow::Result<Value> {
+        let wait = format!("/uploads/{}?wait_for=completed&timeout_seconds=30", upload.id);
         let mut answer = self.call(Method::GET, &wait, None).await?;
         while answer["status"] == "pending_assembly" {
             answer = self.call(Method::GET, &wait, None).await?;
         }
-        let client = began.elapsed();
         ensure!(answer["status"] == "completed", "not completed: {answer}");
-        ensure!(answer["integrity"]["level"] == "storage_verified", "not verified: {answer}");
-        let (requested, finished) = self.assembled_at(upload).await?;
-        Ok(Took { worker: (finished - requested).to_std()?, client })
+        Ok(answer)
     }
 
     pub async fn abort(&self, upload: &Upload) -> anyhow::Result<()> {
