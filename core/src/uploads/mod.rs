@@ -16,7 +16,7 @@ pub use assembly::{
 };
 pub use chunks::{
     Confirmed, Declared, Requested, SeenChunk, abort, chunk_rows, confirm, declare, drop_chunks,
-    request_assembly, uncopied,
+    end_pause, request_assembly, uncopied,
 };
 pub use create::{Created, NewUpload, Quota, create};
 pub use janitor::{
@@ -24,8 +24,8 @@ pub use janitor::{
     stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
-    Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner, progress, stats,
-    statuses, traceparent,
+    Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, held, list, owner, progress,
+    stats, statuses, traceparent,
 };
 
 use std::time::Duration;
