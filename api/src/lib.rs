@@ -98,7 +98,8 @@ fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
     routes::pages::routes(state, yaml, json)
         .nest("/docs", docs)
         .nest_no_strip("/uploads", api.clone())
-        .nest_no_strip("/stats", api)
+        .nest_no_strip("/stats", api.clone())
+        .nest_no_strip("/orphans", api)
         .around(move |endpoint, request| {
             let front = front.clone();
             async move { Ok::<_, poem::Error>(front.answer(endpoint, request).await) }

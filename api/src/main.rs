@@ -39,7 +39,7 @@ enum Command {
     Key {
         /// The owner of what is uploaded with it; another key of the same name is the same owner's
         name: String,
-        /// For operators: may see events and statistics, and announce uploads again
+        /// For operators: may see and do everything, with the uploads of all owners
         #[arg(long)]
         admin: bool,
     },

@@ -9,6 +9,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 use upflow_core::db::{self, DbErr};
 use upflow_core::lifecycle::Status;
+use upflow_core::orphans;
 use upflow_core::storage::{ErrorKind, StorageError};
 use upflow_core::uploads;
 
@@ -46,6 +47,7 @@ pub enum Code {
     ChunkSizeMismatch,
     ChunkChecksumMismatch,
     IdempotencyKeyReused,
+    OrphanKept,
     Internal,
     DatabaseUnavailable,
     StorageUnavailable,
@@ -54,7 +56,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in the order of the table.
-    pub const ALL: [Code; 35] = [
+    pub const ALL: [Code; 36] = [
         Code::BadRequest,
         Code::MalformedJson,
         Code::CredentialsMissing,
@@ -86,6 +88,7 @@ impl Code {
         Code::ChunkSizeMismatch,
         Code::ChunkChecksumMismatch,
         Code::IdempotencyKeyReused,
+        Code::OrphanKept,
         Code::Internal,
         Code::DatabaseUnavailable,
         Code::StorageUnavailable,
@@ -154,6 +157,7 @@ impl Code {
             Code::IdempotencyKeyReused => {
                 (409, "idempotency_key_reused", "The key was used for another upload")
             }
+            Code::OrphanKept => (409, "orphan_kept", "What was found is kept"),
             Code::Internal => (500, "internal_error", "Something went wrong on our side"),
             Code::DatabaseUnavailable => {
                 (503, "database_unavailable", "The database does not answer")
@@ -336,6 +340,12 @@ impl Problem {
         Self::with(Code::InvalidRequest, detail, |details| details.errors = Some(errors))
     }
 
+    /// One field does not fit.
+    pub fn bad_field(pointer: &str, detail: impl Into<String>) -> Self {
+        let (pointer, detail) = (pointer.to_owned(), detail.into());
+        Self::invalid(vec![FieldError { pointer, detail }])
+    }
+
     pub fn upload_not_found() -> Self {
         Self::new(
             Code::UploadNotFound,
@@ -383,6 +393,15 @@ impl From<uploads::Error> for Problem {
             uploads::Error::Conflict(status) => Problem::conflict(status),
             uploads::Error::NoAnswer(_) => database_unavailable(&error),
             uploads::Error::LeaseLost => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<orphans::Error> for Problem {
+    fn from(error: orphans::Error) -> Self {
+        match error {
+            orphans::Error::Uploads(error) => error.into(),
+            orphans::Error::Storage(error) => error.into(),
         }
     }
 }

@@ -183,6 +183,8 @@ pub struct PresignedChunks {
 pub struct Upload {
     /// What the upload is called in every path.
     pub upload_id: Uuid,
+    /// Whose upload it is; only operators see it.
+    pub owner: Option<String>,
     /// The name the file gets.
     pub filename: String,
     /// The bytes of the file.
@@ -350,11 +352,16 @@ pub struct UploadEvent {
     pub detail: Option<String>,
 }
 
-/// How many uploads there are.
+/// How many uploads there are, and what is under way.
 #[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct Stats {
     /// One for each status that uploads have.
     pub statuses: Vec<StatusStats>,
+    /// Jobs of the queue, waiting or under way; absent where the queue does not answer.
+    pub queue_jobs: Option<i64>,
+    /// Seconds since the oldest of them was announced.
+    pub queue_oldest_job_seconds: Option<i64>,
 }
 
 /// The uploads of one status.
@@ -366,6 +373,37 @@ pub struct StatusStats {
     pub uploads: i64,
     /// The bytes of their files, sent or not.
     pub file_bytes: i64,
+    /// The bytes in the bucket that are paid for until these uploads end: of confirmed chunks, and of parts
+    /// that they are copied to already. 0 of uploads that have ended; their files are not counted.
+    pub held_bytes: i64,
+}
+
+/// A page of what is in the bucket of uploads that this server's database does not know.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct OrphanPage {
+    /// May be none, and there may still be another page. One that has chunks and multipart uploads is on two
+    /// pages: what they say adds up.
+    pub orphans: Vec<Orphan>,
+    /// What to send as `cursor` for the next page; absent on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// What is in the bucket of an upload that has no row: of another deployment, or of a database that was
+/// restored or lost.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct Orphan {
+    /// The upload that it was.
+    pub upload_id: Uuid,
+    /// How many chunks there are.
+    pub chunks: i64,
+    /// The bytes of the chunks.
+    pub bytes: i64,
+    /// How many multipart uploads are under way.
+    pub multiparts: i64,
+    /// When something of it was last written, as far as the storage says.
+    pub touched_at: Option<Time>,
 }
 
 /// RFC 3339 in UTC with milliseconds, as text: the framework would print nanoseconds.
@@ -400,6 +438,7 @@ impl Upload {
         });
         Self {
             upload_id: row.upload_id,
+            owner: None,
             filename: row.filename,
             file_size: row.file_size,
             chunk_size: row.chunk_size,

@@ -1,4 +1,5 @@
 //! The parts of the `upflow` command, as a library for its tests.
 
+pub mod admin;
 pub mod embedded;
 pub mod upload;

@@ -1,9 +1,10 @@
 //! The `upflow` command: without a subcommand it runs everything in one process; `upflow upload` sends
-//! files; `upflow s3` serves the local S3 store alone.
+//! files; `upflow admin` looks after a server; `upflow s3` serves the local S3 store alone.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use upflow::admin::{self, AdminArgs};
 use upflow::embedded::{self, EmbeddedArgs, S3Args};
 use upflow::upload::{self, UploadArgs};
 use upflow_core::{config, program};
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Send files through an UpFlow server; run it again to resume
     Upload(UploadArgs),
+    /// Look after the uploads of a server
+    Admin(AdminArgs),
     /// Serve the local S3 store alone, on this machine: a small S3 to test and develop against
     S3(S3Args),
 }
@@ -36,6 +39,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Upload(args)) => upload::run(args).await,
+        Some(Command::Admin(args)) => admin::run(args).await,
         Some(Command::S3(args)) => program::exit("upflow", embedded::run_s3(args).await),
         None => program::exit("upflow", embedded::run(cli.embedded).await),
     }

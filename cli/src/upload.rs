@@ -2,7 +2,7 @@
 //! chunks. What it says while it does so is in [`show`].
 
 mod show;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -26,7 +26,7 @@ pub(crate) const CHUNKS_PER_CALL: usize = 1_000;
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 const SHORT: Duration = Duration::from_secs(60);
 /// For calls in which the server asks S3 about up to a thousand chunks.
-const LONG: Duration = Duration::from_secs(180);
+pub(crate) const LONG: Duration = Duration::from_secs(180);
 
 /// The API of one server.
 #[derive(Debug, Clone)]
@@ -37,12 +37,12 @@ pub struct Api {
     listener: Listener,
 }
 
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// As in "cannot {what}".
-    what: &'static str,
-    method: Method,
-    path: &'a [&'a str],
-    limit: Duration,
+    pub what: &'static str,
+    pub method: Method,
+    pub path: &'a [&'a str],
+    pub limit: Duration,
 }
 
 impl Api {
@@ -84,13 +84,17 @@ impl Api {
         request: &InitRequest,
         idempotency_key: &str,
     ) -> Result<InitAnswer, CallError> {
-        let call =
-            Call { what: "create the upload", method: Method::POST, path: &["init"], limit: SHORT };
+        let call = Call {
+            what: "create the upload",
+            method: Method::POST,
+            path: &["uploads", "init"],
+            limit: SHORT,
+        };
         self.run(call, |r| r.header("Idempotency-Key", idempotency_key).json(request)).await
     }
 
     pub async fn get(&self, upload_id: &str) -> Result<Upload, CallError> {
-        let path = [upload_id];
+        let path = ["uploads", upload_id];
         let call =
             Call { what: "look at the upload", method: Method::GET, path: &path, limit: SHORT };
         self.run(call, |r| r).await
@@ -98,7 +102,7 @@ impl Api {
 
     /// Answers once the upload is completed or ended, and after `at_most` in any case.
     pub async fn wait(&self, upload_id: &str, at_most: Duration) -> Result<Upload, CallError> {
-        let path = [upload_id];
+        let path = ["uploads", upload_id];
         let seconds = at_most.as_secs().max(1).to_string();
         let call = Call {
             what: "wait for the upload",
@@ -120,7 +124,7 @@ impl Api {
         struct Body<'a> {
             chunks: &'a [ChunkWant],
         }
-        let path = [upload_id, "chunks", "presign"];
+        let path = ["uploads", upload_id, "chunks", "presign"];
         let call =
             Call { what: "get URLs for chunks", method: Method::POST, path: &path, limit: SHORT };
         let answer: PresignAnswer = self.run(call, |r| r.json(&Body { chunks })).await?;
@@ -137,23 +141,28 @@ impl Api {
         struct Body<'a> {
             chunks: &'a [u32],
         }
-        let path = [upload_id, "chunks", "confirm"];
+        let path = ["uploads", upload_id, "chunks", "confirm"];
         let call = Call { what: "confirm chunks", method: Method::POST, path: &path, limit: LONG };
         self.run(call, |r| r.json(&Body { chunks })).await
     }
 
     /// Has the server compare what it counts with what is in S3.
     pub async fn reconcile(&self, upload_id: &str) -> Result<Upload, CallError> {
-        self.change("find out what is there already", Method::POST, &[upload_id, "reconcile"]).await
+        self.change(
+            "find out what is there already",
+            Method::POST,
+            &["uploads", upload_id, "reconcile"],
+        )
+        .await
     }
 
     /// Asks for the final object. Repeating it answers with the current state.
     pub async fn complete(&self, upload_id: &str) -> Result<Upload, CallError> {
-        self.change("complete the upload", Method::POST, &[upload_id, "complete"]).await
+        self.change("complete the upload", Method::POST, &["uploads", upload_id, "complete"]).await
     }
 
     pub async fn abort(&self, upload_id: &str) -> Result<Upload, CallError> {
-        self.change("abort the upload", Method::DELETE, &[upload_id]).await
+        self.change("abort the upload", Method::DELETE, &["uploads", upload_id]).await
     }
 
     async fn change(
@@ -165,7 +174,7 @@ impl Api {
         self.run(Call { what, method, path, limit: LONG }, |r| r).await
     }
 
-    async fn run<T: DeserializeOwned>(
+    pub(crate) async fn run<T: DeserializeOwned>(
         &self,
         call: Call<'_>,
         with: impl Fn(RequestBuilder) -> RequestBuilder,
@@ -229,7 +238,7 @@ impl Api {
         let mut url = self.http.options.server.clone();
         // Only an address that cannot have a path gives an error, and http always can.
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("uploads").extend(path);
+            segments.pop_if_empty().extend(path);
         }
         url
     }
@@ -269,7 +278,7 @@ mod tests {
             ("http://h/files/", "http://h/files/uploads/a%2Fb/complete"),
         ] {
             let api = Api::new(Options::new(server).unwrap()).unwrap();
-            assert_eq!(api.url(&["a/b", "complete"]).as_str(), expected);
+            assert_eq!(api.url(&["uploads", "a/b", "complete"]).as_str(), expected);
         }
     }
 

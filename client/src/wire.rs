@@ -41,6 +41,9 @@ impl fmt::Display for Status {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Upload {
     pub upload_id: String,
+    /// Whose it is; only operators are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     pub filename: String,
     pub file_size: u64,
     pub chunk_size: u64,

@@ -8,6 +8,7 @@ pub mod db;
 mod entity;
 pub mod lifecycle;
 pub mod metrics;
+pub mod orphans;
 pub mod plan;
 pub mod program;
 pub mod queue;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use upflow_core::Context;
 use upflow_core::db::now;
+use upflow_core::orphans::{self, Removal};
 
 use crate::config::WorkerSettings;
+use crate::janitor;
 use crate::worker::JobError;
-use crate::{janitor, orphans};
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -56,7 +57,8 @@ pub async fn orphans(
         if older_than.is_some() && orphan.touched.is_none_or(|touched| touched > now() - age) {
             continue;
         }
-        let gone = delete && orphans::remove(ctx, id, &orphan, age, now()).await?;
+        let gone =
+            delete && matches!(orphans::remove(ctx, id, age, now()).await?, Removal::Removed(_));
         let touched = orphan.touched.map_or("at an unknown time".to_owned(), |at| at.to_rfc3339());
         println!(
             "{id}  {} chunks, {} bytes, {} multipart uploads, last written {touched}{}",

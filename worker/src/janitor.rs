@@ -10,12 +10,12 @@ use upflow_core::Context;
 use upflow_core::db::now;
 use upflow_core::metrics::JanitorAction;
 use upflow_core::queue::Job;
-use upflow_core::uploads;
+use upflow_core::{orphans, uploads};
 use uuid::Uuid;
 
+use crate::cleanup;
 use crate::config::WorkerSettings;
 use crate::worker::{JobError, Worker};
-use crate::{cleanup, orphans};
 
 /// Clean-ups under way at once.
 const CLEANUPS: usize = 4;
@@ -139,7 +139,7 @@ async fn count_orphans(worker: &Arc<Worker>) -> Result<(), JobError> {
             chunks,
             bytes,
             multiparts,
-            "the bucket holds chunks of uploads that this database does not know; `upflow-worker orphans` lists them"
+            "the bucket holds chunks of uploads that this database does not know; `upflow admin orphans` lists them"
         );
     }
     Ok(())

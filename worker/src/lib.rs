@@ -6,7 +6,6 @@ pub mod commands;
 pub mod config;
 mod janitor;
 mod lease;
-mod orphans;
 mod run;
 mod worker;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use upflow_core::storage::StorageError;
-use upflow_core::{Context, uploads};
+use upflow_core::{Context, orphans, uploads};
 
 use crate::config::WorkerSettings;
 
@@ -97,6 +97,8 @@ impl Worker {
 /// An error that ends a job for now.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
+    #[error(transparent)]
+    Orphans(#[from] orphans::Error),
     #[error(transparent)]
     Uploads(#[from] uploads::Error),
     #[error(transparent)]

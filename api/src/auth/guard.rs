@@ -72,8 +72,8 @@ async fn allowed(
 ) -> Result<(), Problem> {
     match (need, caller) {
         (_, Caller::Open)
-        | (Need::Key, Caller::Key { .. })
-        | (Need::Admin, Caller::Key { admin: true, .. }) => Ok(()),
+        | (_, Caller::Key { admin: true, .. })
+        | (Need::Key, Caller::Key { .. }) => Ok(()),
         (Need::Upload, Caller::Token { upload_id: own }) if upload_id == Some(*own) => Ok(()),
         (Need::Upload, Caller::Token { .. }) => Err(Problem::upload_not_found()),
         (Need::Upload, Caller::Key { owner, .. }) => {

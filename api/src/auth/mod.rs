@@ -60,12 +60,17 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Whose uploads a list shows, and whose a new upload becomes.
+    /// Whose a new upload becomes, and whose uploads a list shows unless it is an operator's.
     pub fn owner(&self) -> &str {
         match self {
             Caller::Key { owner, .. } => owner,
             Caller::Open | Caller::Token { .. } => OPEN,
         }
+    }
+
+    /// Sees and does everything, whosever upload it is.
+    pub fn is_operator(&self) -> bool {
+        matches!(self, Caller::Open | Caller::Key { admin: true, .. })
     }
 
     /// On an open server there are no owners to be kept from one another.

@@ -9,14 +9,14 @@ use uuid::Uuid;
 pub enum Need {
     /// An API key.
     Key,
-    /// The key of the upload's owner, or the upload's token.
+    /// The key of the upload's owner or of operators, or the upload's token.
     Upload,
-    /// An API key with the `admin` flag.
+    /// A key of operators: one with the `admin` flag.
     Admin,
 }
 
 /// Method, path as in the spec, need.
-pub const ROUTES: [(Method, &str, Need); 13] = [
+pub const ROUTES: [(Method, &str, Need); 15] = [
     (Method::POST, "/uploads/init", Need::Key),
     (Method::GET, "/uploads", Need::Key),
     (Method::GET, "/uploads/{upload_id}", Need::Upload),
@@ -30,6 +30,8 @@ pub const ROUTES: [(Method, &str, Need); 13] = [
     (Method::POST, "/uploads/{upload_id}/requeue", Need::Admin),
     (Method::GET, "/uploads/{upload_id}/events", Need::Admin),
     (Method::GET, "/stats", Need::Admin),
+    (Method::GET, "/orphans", Need::Admin),
+    (Method::DELETE, "/orphans/{upload_id}", Need::Admin),
 ];
 
 /// What a request needs, and the upload that it is about; an id that is none is `Err`. `None` where no

@@ -159,7 +159,7 @@ impl Uploads {
     async fn get_upload(
         &self,
         state: Data<&Shared>,
-        _caller: Caller,
+        caller: Caller,
         upload_id: Path<Uuid>,
         /// The status to wait for.
         wait_for: Query<Option<UploadStatus>>,
@@ -180,12 +180,14 @@ impl Uploads {
                 waiting::wait(&state, upload_id.0, status.into(), timeout).await?
             }
         };
-        Ok(Json(shown(&state.ctx, row).await?))
+        let owner = caller.is_operator().then(|| row.owner.clone());
+        Ok(Json(Upload { owner, ..shown(&state.ctx, row).await? }))
     }
 
     /// List uploads
     ///
-    /// Those of the key's owner, newest first, a page at a time and without their `uploaded_chunks`.
+    /// Those of the key's owner, newest first, a page at a time and without their `uploaded_chunks`. A key of
+    /// operators lists those of all owners, or of the one that `owner` names.
     #[oai(path = "/uploads", method = "get", operation_id = "list_uploads", tag = "Tag::Uploads")]
     async fn list_uploads(
         &self,
@@ -193,24 +195,32 @@ impl Uploads {
         caller: Caller,
         /// Only uploads of this status.
         status: Query<Option<UploadStatus>>,
+        /// Only uploads of this owner.
+        owner: Query<Option<String>>,
         /// 1 to 100; without it 50.
         limit: Query<Option<i32>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<UploadPage>, Problem> {
-        let wrong = |pointer: &str, detail: &str| {
-            let (pointer, detail) = (pointer.to_owned(), detail.to_owned());
-            Problem::invalid(vec![FieldError { pointer, detail }])
-        };
         let limit = limit.0.unwrap_or(50);
         if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(wrong("?limit", "must be 1 to 100"));
+            return Err(Problem::bad_field("?limit", "must be 1 to 100"));
         }
         let after = cursor.0.map(|text| {
-            parse_cursor(&text).ok_or_else(|| wrong("?cursor", "is no next_cursor of a page"))
+            parse_cursor(&text)
+                .ok_or_else(|| Problem::bad_field("?cursor", "is no next_cursor of a page"))
         });
+        let owner = match owner.0 {
+            owner if caller.is_operator() => owner,
+            Some(owner) if owner != caller.owner() => {
+                let detail =
+                    "this key sees its own uploads: those of others take one with the admin flag";
+                return Err(Problem::new(Code::AdminRequired, detail));
+            }
+            _ => Some(caller.owner().to_owned()),
+        };
         let filter = Filter {
-            owner: Some(caller.owner().to_owned()),
+            owner,
             status: status.0.map(Into::into),
             after: after.transpose()?,
             // One more, to know whether there is another page.
@@ -232,7 +242,8 @@ impl Uploads {
                 confirmed_bytes: progress.confirmed_bytes,
                 assembled: progress.assembled,
             };
-            Upload::new(row, progress, now)
+            let owner = caller.is_operator().then(|| row.owner.clone());
+            Upload { owner, ..Upload::new(row, progress, now) }
         });
         Ok(Json(UploadPage { uploads: uploads.collect(), next_cursor }))
     }

@@ -37,7 +37,10 @@ pub fn of(operation: &str, need: Need, has_upload: bool, has_body: bool) -> Vec<
             IdempotencyKeyReused,
             StorageUnavailable,
         ]],
-        "get_upload" | "list_uploads" => &[&[InvalidRequest]],
+        "get_upload" => &[&[InvalidRequest]],
+        "list_uploads" => &[&[InvalidRequest, AdminRequired]],
+        "list_orphans" => &[&[InvalidRequest, StorageUnavailable]],
+        "delete_orphan" => &[&[InvalidRequest, OrphanKept, StorageUnavailable]],
         "presign_chunks" => {
             &[&ENDED, &[UploadAssembling, ChunkIndexOutOfRange, StorageUnavailable]]
         }

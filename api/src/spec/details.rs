@@ -67,6 +67,9 @@ impl Code {
             Code::IdempotencyKeyReused => {
                 "this Idempotency-Key came with another request before: use a new one for a new upload"
             }
+            Code::OrphanKept => {
+                "something of it was written less than 1209600 seconds ago, or may have been: it may be under way in another deployment"
+            }
             Code::Internal => "the error is in the server's log under this answer's x-request-id",
             Code::DatabaseUnavailable => "nothing is lost: try again in a moment",
             Code::StorageUnavailable => "nothing is lost: try again in a moment",

@@ -59,7 +59,7 @@ const SECURITY: &str = "
 api_key:
   type: http
   scheme: bearer
-  description: An API key, for servers. It may do everything with the uploads of its owner; some are for operators, too.
+  description: An API key, for servers. It may do everything with the uploads of its owner; one of operators, with those of all owners.
 upload_token:
   type: http
   scheme: bearer

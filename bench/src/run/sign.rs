@@ -12,6 +12,7 @@ use aws_sigv4::sign::v4;
 use chrono::{DateTime, Utc};
 use upflow_core::checksum::Algorithm;
 use upflow_core::config::{StaticCredentials, StorageSettings};
+use upflow_core::metrics::Metrics;
 use upflow_core::storage::{ObjectKey, Storage};
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ const LIFE: Duration = Duration::from_secs(900);
 pub async fn url(scale: &Scale) -> anyhow::Result<Vec<Row>> {
     let endpoint = url::Url::parse("http://127.0.0.1:9000")?;
     let (key, secret) = ("AKIDEXAMPLEEXAMPLE12".to_owned(), "s".repeat(40));
-    let storage = Storage::connect(&StorageSettings {
+    let settings = StorageSettings {
         region: "us-east-1".to_owned(),
         bucket: "upflow".to_owned(),
         endpoint: Some(endpoint.clone()),
@@ -37,9 +38,12 @@ pub async fn url(scale: &Scale) -> anyhow::Result<Vec<Row>> {
         key_prefix: String::new(),
         chunk_tag: None,
         timeout: LIFE,
-        credentials: Some(StaticCredentials { access_key: key.clone(), secret_key: secret.clone() }),
-    })
-    .await;
+        credentials: Some(StaticCredentials {
+            access_key: key.clone(),
+            secret_key: secret.clone(),
+        }),
+    };
+    let storage = Storage::connect(&settings, &Metrics::default()).await;
     let signer = storage.signer(Utc::now()).await?;
     let checksum = Algorithm::Crc64Nvme.parse(CHECKSUM)?;
     let upload_id = Uuid::new_v4();
@@ -118,7 +122,9 @@ pub async fn idle(kind: Kind, folder: &Path) -> anyhow::Result<Vec<Row>> {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let memory = site.api_process.memory()? as f64 / MIB as f64;
     site.end().await?;
-    Ok(vec![Row::new("idle memory of upflow-api", "", Unit::Mebibytes, memory).goal(Goal::AtMost(30.0))])
+    Ok(vec![
+        Row::new("idle memory of upflow-api", "", Unit::Mebibytes, memory).goal(Goal::AtMost(30.0)),
+    ])
 }
 
 /// A file of one chunk: what our client asks of the API, as the API has logged it, and the one PUT.
@@ -134,7 +140,12 @@ pub async fn one_chunk(kind: Kind, folder: &Path) -> anyhow::Result<Vec<Row>> {
     site.removed(&site.api.latest().await?).await?;
     site.end().await?;
     Ok(vec![
-        Row::new("requests for a file of one chunk: init, PUT, complete, one wait", "", Unit::Requests, calls + 1.0)
-            .goal(Goal::AtMost(4.0)),
+        Row::new(
+            "requests for a file of one chunk: init, PUT, complete, one wait",
+            "",
+            Unit::Requests,
+            calls + 1.0,
+        )
+        .goal(Goal::AtMost(4.0)),
     ])
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
+mod admin;
 mod ahead;
 mod api;
 mod aws_clients;
@@ -59,8 +60,9 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 17] = [
+    let everywhere: [Suite; 18] = [
         api::SUITE,
+        admin::SUITE,
         metrics::SUITE,
         access::SUITE,
         limits::SUITE,

@@ -158,6 +158,17 @@ pub async fn abort(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<(Upload, boo
     Ok((upload, true))
 }
 
+/// Ends the pause that an upload makes before its next attempt or clean-up, if it makes one.
+pub async fn end_pause(db: &Db, id: Uuid) -> Result<(), Error> {
+    session::Entity::update_many()
+        .set(session::ActiveModel { lease_until: Set(None), ..Default::default() })
+        .filter(session::Column::UploadId.eq(id))
+        .filter(session::Column::LeaseId.is_null())
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
 /// Takes back the confirmation of chunks that S3 no longer has as they were: index and the ETag that
 /// was seen missing. A chunk confirmed anew meanwhile has another ETag and stays.
 pub async fn drop_chunks(

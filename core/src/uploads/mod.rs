@@ -16,7 +16,8 @@ pub use assembly::{
     lose_chunks, record_parts, renew, set_multipart,
 };
 pub use chunks::{
-    Declared, Requested, abort, chunk_rows, declare, drop_chunks, request_assembly, uncopied,
+    Declared, Requested, abort, chunk_rows, declare, drop_chunks, end_pause, request_assembly,
+    uncopied,
 };
 pub use confirm::{Confirmed, SeenChunk, confirm};
 pub use create::{Created, NewUpload, Quota, create};
@@ -26,7 +27,7 @@ pub use janitor::{
 };
 pub use read::{
     ConfirmedChunks, Cursor, Filter, Progress, Stats, confirmed_chunks, count_by_status, events,
-    find, list, owner, progress, stats, statuses, traceparent,
+    find, held, list, owner, progress, stats, statuses, traceparent,
 };
 
 use std::time::Duration;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, Condition, DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, Statement,
 };
 use uuid::Uuid;
 
@@ -192,6 +192,33 @@ pub async fn stats(db: &Db) -> Result<Vec<Stats>, Error> {
         .into_model::<Stats>()
         .all(db)
         .await?)
+}
+
+#[derive(FromQueryResult)]
+struct HeldRow {
+    status: Status,
+    bytes: f64,
+}
+
+/// The bytes in the bucket of the chunks and parts of unfinished uploads, by status: what is confirmed counts,
+/// and twice where it is in a part already.
+pub async fn held(db: &Db) -> Result<HashMap<Status, f64>, Error> {
+    let ended: Vec<String> = Status::ALL
+        .into_iter()
+        .filter(|status| status.is_final())
+        .map(|status| format!("'{status}'"))
+        .collect();
+    let copied = "CASE WHEN c.copied_etag IS NULL THEN 1 ELSE 2 END";
+    let sum = format!("SUM(CAST(c.size * {copied} AS double precision))");
+    let held = format!(
+        "SELECT s.status AS status, CAST({sum} AS double precision) AS bytes \
+         FROM upload_sessions s JOIN upload_chunks c ON c.upload_id = s.upload_id \
+         WHERE s.status NOT IN ({}) AND c.confirmed_at IS NOT NULL GROUP BY s.status",
+        ended.join(", ")
+    );
+    let statement = Statement::from_string(db.get_database_backend(), held);
+    let rows = HeldRow::find_by_statement(statement).all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.status, row.bytes)).collect())
 }
 
 /// How many uploads there are of each status: from an index alone.
