@@ -86,6 +86,7 @@ prepare_sdks() {
     generate_sdk swift6 "$sdks/clients/swift6"
     compile_typescript "$sdks/typescript"
     compile_kotlin "$sdks/clients/kotlin"
+    check_swift "$sdks/clients/swift6"
     TEST_SDKS=$sdks
     export TEST_SDKS
     say "Spec linted, clients generated and compiled in $((SECONDS - began)) s"
@@ -101,13 +102,28 @@ compile_typescript() {
     fi
 }
 
-# The compiler from npm; OkHttp and Moshi come from no registry at hand, so their signatures stand in.
+# The client and the samples of sdk/README.md, whose checksums are then run. The compiler is from npm; OkHttp, Moshi
+# and WorkManager come from no registry at hand, so their signatures stand in.
 compile_kotlin() {
-    local kotlin=$sdk_tools/node_modules/kotlin-compiler sources
-    mapfile -t sources < <(find "$1/src/main" sdk/tests/kotlin-stubs -name '*.kt')
+    local kotlin=$sdk_tools/node_modules/kotlin-compiler log=$work/kotlinc.log sources
+    run_task "$sdk_tools/python/bin/python" sdk/tests/readme.py kotlin "$1/readme" ||
+        die "the Kotlin samples of sdk/README.md cannot be read"
+    mapfile -t sources < <(find "$1/src/main" "$1/readme" sdk/tests/kotlin sdk/tests/kotlin-stubs -name '*.kt')
     if ! run_task java -Xmx1g -cp "$kotlin/lib/kotlin-compiler.jar" org.jetbrains.kotlin.cli.jvm.K2JVMCompiler \
-        -nowarn -no-reflect -kotlin-home "$kotlin" -d "$1/out" "${sources[@]}" >"$work/kotlinc.log" 2>&1; then
-        tail -n 20 "$work/kotlinc.log" >&2
-        die "the Kotlin client does not compile"
+        -nowarn -no-reflect -kotlin-home "$kotlin" -d "$1/out" "${sources[@]}" >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        die "the Kotlin client, or the samples of sdk/README.md, do not compile"
     fi
+    # The check values of the published catalogue, as in the tests of core/src/checksum.rs.
+    if ! run_task java -cp "$1/out:$kotlin/lib/kotlin-stdlib.jar" ChecksumsKt >"$log" 2>&1 ||
+        [[ $(<"$log") != $'crc64nvme rosUhgp5mIg=\ncrc32c 4waSgw==' ]]; then
+        tail -n 20 "$log" >&2
+        die "the checksums of sdk/README.md are wrong"
+    fi
+}
+
+# No Swift compiler is at hand: what the samples call is looked up in the client.
+check_swift() {
+    run_task "$sdk_tools/python/bin/python" sdk/tests/readme.py swift "$1/Sources" ||
+        die "the Swift samples of sdk/README.md do not fit the client"
 }

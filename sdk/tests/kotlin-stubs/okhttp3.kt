@@ -1,15 +1,18 @@
-// What the generated client uses of OkHttp 4, by its signatures alone: enough to compile against where no
+// What the generated client and the samples of sdk/README.md use of OkHttp 4, by its signatures alone: enough to compile against where no
 // repository of Java libraries is at hand. Nothing here runs.
 package okhttp3
 
 import java.io.Closeable
 import java.io.File
 import java.io.InputStream
+import java.util.concurrent.TimeUnit
+import okio.BufferedSink
 
 private fun nothing(): Nothing = throw UnsupportedOperationException()
 
 interface Call {
     fun execute(): Response
+    fun cancel()
     fun enqueue(responseCallback: Callback)
     fun interface Factory {
         fun newCall(request: Request): Call
@@ -25,6 +28,7 @@ open class OkHttpClient : Call.Factory {
     override fun newCall(request: Request): Call = nothing()
     fun newBuilder(): Builder = nothing()
     class Builder {
+        fun readTimeout(timeout: Long, unit: TimeUnit): Builder = nothing()
         fun build(): OkHttpClient = nothing()
     }
 }
@@ -51,7 +55,10 @@ class Headers : Iterable<Pair<String, String>> {
     }
 }
 
-open class RequestBody {
+abstract class RequestBody {
+    abstract fun contentType(): MediaType?
+    open fun contentLength(): Long = nothing()
+    abstract fun writeTo(sink: BufferedSink)
     companion object {
         fun String.toRequestBody(contentType: MediaType? = null): RequestBody = nothing()
         fun ByteArray.toRequestBody(contentType: MediaType? = null): RequestBody = nothing()
@@ -60,6 +67,8 @@ open class RequestBody {
 }
 
 class FormBody : RequestBody() {
+    override fun contentType(): MediaType? = nothing()
+    override fun writeTo(sink: BufferedSink) = nothing()
     class Builder {
         fun add(name: String, value: String): Builder = nothing()
         fun build(): FormBody = nothing()
@@ -67,6 +76,8 @@ class FormBody : RequestBody() {
 }
 
 class MultipartBody : RequestBody() {
+    override fun contentType(): MediaType? = nothing()
+    override fun writeTo(sink: BufferedSink) = nothing()
     class Builder {
         fun setType(type: MediaType): Builder = nothing()
         fun addPart(headers: Headers?, body: RequestBody): Builder = nothing()
@@ -97,6 +108,7 @@ class HttpUrl {
 class Request {
     class Builder {
         fun url(url: HttpUrl): Builder = nothing()
+        fun url(url: String): Builder = nothing()
         fun get(): Builder = nothing()
         fun head(): Builder = nothing()
         fun delete(body: RequestBody? = null): Builder = nothing()

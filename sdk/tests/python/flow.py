@@ -1,6 +1,8 @@
 """The generated Python client against a live server: a whole upload, one that is interrupted and resumed with
-nothing but its id and token, and an error read by its type. Ends with 0 only if all of it is so."""
+nothing but its id and token, an error read by its type, and an answer of a newer server. Ends with 0 only if all of
+it is so."""
 
+import json
 import os
 import time
 
@@ -15,6 +17,7 @@ from upflow_client import (
     InitUpload,
     PresignChunks,
     Problem,
+    Upload,
     UploadsApi,
     UploadStatus,
 )
@@ -30,7 +33,7 @@ class Calls:
     """The calls of somebody who holds `bearer`."""
 
     def __init__(self, bearer):
-        client = ApiClient(Configuration(host=SERVER, access_token=bearer))
+        self.client = client = ApiClient(Configuration(host=SERVER, access_token=bearer))
         self.uploads = UploadsApi(client)
         self.chunks = ChunksApi(client)
         self.downloads = DownloadsApi(client)
@@ -105,7 +108,18 @@ def typed_errors():
     assert problem(Calls(upload.upload_token).uploads.list_uploads).code == "api_key_required"
 
 
+def newer_server():
+    """A status and a field that this version does not know are no reason to stop."""
+    begun = init(os.urandom(10), "newer.bin")
+    raw = server.uploads.get_upload_without_preload_content(begun.upload_id)
+    answer = json.loads(raw.data) | {"status": "archived", "shelf": 7}
+    upload = server.client.deserialize(json.dumps(answer), "Upload", "application/json")
+    assert isinstance(upload, Upload) and upload.upload_id == begun.upload_id
+    assert upload.status == UploadStatus.UNKNOWN_DEFAULT_OPEN_API, upload.status
+
+
 whole_upload()
 interrupted_upload()
 typed_errors()
+newer_server()
 print("done")

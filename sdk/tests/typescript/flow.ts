@@ -1,5 +1,6 @@
 // The generated TypeScript client against a live server: a whole upload, one that is interrupted and resumed
-// with nothing but its id and token, and an error read by its type. Ends with 0 only if all of it is so.
+// with nothing but its id and token, an error read by its type, and an answer of a newer server. Ends with 0 only
+// if all of it is so.
 
 import { strict as assert } from "node:assert";
 import { createHash, randomBytes } from "node:crypto";
@@ -107,7 +108,20 @@ async function typedErrors(): Promise<void> {
   assert.equal((await problem(calls(uploadToken).uploads.listUploads())).code, "api_key_required");
 }
 
+/** A status and a field that this version does not know are no reason to stop. */
+async function newerServer(): Promise<void> {
+  const { uploadId } = await init(randomBytes(10), "newer.bin");
+  const newer = new UploadsApi(new Configuration({ basePath, accessToken: key })).withPostMiddleware(async ({ response }) => {
+    const answer = { ...((await response.json()) as object), status: "archived", shelf: 7 };
+    return new Response(JSON.stringify(answer), { status: response.status, headers: response.headers });
+  });
+  const upload = await newer.getUpload({ uploadId });
+  assert.equal(upload.uploadId, uploadId);
+  assert.equal(upload.status as string, "archived");
+}
+
 await wholeUpload();
 await interruptedUpload();
 await typedErrors();
+await newerServer();
 console.log("done");

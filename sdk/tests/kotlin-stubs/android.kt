@@ -1,0 +1,4 @@
+// As androidx-work.kt, of Android.
+package android.content
+
+abstract class Context
