@@ -91,7 +91,7 @@ export async function a_late_refusal_takes_no_key_away({ stack, browser }) {
   await demo.choose(path);
   await demo.unlock(stack.key);
   await demo.card("locked.bin").completed();
-  await (await late).finished();
+  await late;
   await arrives(stack, demo, path);
   await page.getByText("An API key is in use.").waitFor();
   assert.equal(await demo.door.isVisible(), false);
