@@ -1,6 +1,8 @@
 //! Swagger UI, wholly from here: scripts and styles are in the page, and the policy names them by their
 //! hashes, so that nothing else runs beside what callers type into it.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use poem::http::header;
@@ -8,12 +10,14 @@ use poem::web::Html;
 use poem::{IntoResponse as _, Response, Route, get};
 use sha2::{Digest, Sha256};
 
-/// The page with this OpenAPI document, at `/` below where it is nested.
-pub fn page(spec: &str) -> Route {
-    let (html, policy) = html(spec);
+static PAGE: LazyLock<(String, String)> = LazyLock::new(|| html(&crate::openapi_json()));
+
+/// The page with the OpenAPI document, at `/` below where it is nested.
+pub fn page() -> Route {
     Route::new().at(
         "/",
-        get(poem::endpoint::make_sync(move |_| -> Response {
+        get(poem::endpoint::make_sync(|_| -> Response {
+            let (html, policy) = &*PAGE;
             let page = Html(html.clone());
             page.with_header(header::CONTENT_SECURITY_POLICY, policy.clone()).into_response()
         })),

@@ -1,6 +1,7 @@
 //! Plain routes that are not part of the API: the demo, the spec, Swagger UI and health.
 
 use std::future::Future;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use poem::endpoint::EmbeddedFilesEndpoint;
@@ -18,20 +19,23 @@ use super::Shared;
 #[folder = "../static"]
 struct Static;
 
+static YAML: LazyLock<String> = LazyLock::new(crate::openapi_yaml);
+static JSON: LazyLock<String> = LazyLock::new(crate::openapi_json);
+
 /// How long a dependency may take to answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The routes, below `/`.
-pub fn routes(state: Shared, spec_yaml: String, spec_json: String) -> Route {
-    let text = |content_type: &'static str, text: String| {
-        get(poem::endpoint::make_sync(move |_| text.clone().with_content_type(content_type)))
+pub fn routes(state: Shared) -> Route {
+    let text = |content_type: &'static str, text: &'static LazyLock<String>| {
+        get(poem::endpoint::make_sync(move |_| text.to_string().with_content_type(content_type)))
     };
     Route::new()
         .at("/", get(home))
         .at("/health/live", get(live))
         .at("/health/ready", get(ready).data(state.clone()))
-        .at("/openapi.yaml", text("application/yaml", spec_yaml))
-        .at("/openapi.json", text("application/json", spec_json))
+        .at("/openapi.yaml", text("application/yaml", &YAML))
+        .at("/openapi.json", text("application/json", &JSON))
         .nest("/static", EmbeddedFilesEndpoint::<Static>::new().with(page_headers(&state)))
 }
 
