@@ -38,6 +38,7 @@ pub async fn url(scale: &Scale) -> anyhow::Result<Vec<Row>> {
         key_prefix: String::new(),
         chunk_tag: None,
         timeout: LIFE,
+        max_calls: 1,
         credentials: Some(StaticCredentials { access_key: key.clone(), secret_key: secret.clone() }),
     })
     .await;
