@@ -22,7 +22,7 @@ mod waiting;
 
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -83,9 +83,8 @@ fn state(ctx: Context, settings: ServeSettings, shutdown: CancellationToken) -> 
 }
 
 fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
-    let (yaml, json) = (openapi_yaml(), openapi_json());
-    let front = Arc::new(Front { state: state.clone(), allow: Allow::from_spec(&json) });
-    let docs = routes::docs::page(&spec::swagger_ui_json());
+    let front = Arc::new(Front { state: state.clone() });
+    let docs = routes::docs::page();
     let guarded = state.clone();
     let api = service().data(state.clone()).around(move |endpoint, mut request| {
         let state = guarded.clone();
@@ -95,7 +94,7 @@ fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
         }
     });
     let api = Arc::new(api);
-    routes::pages::routes(state, yaml, json)
+    routes::pages::routes(state)
         .nest("/docs", docs)
         .nest_no_strip("/uploads", api.clone())
         .nest_no_strip("/stats", api.clone())
@@ -110,8 +109,11 @@ fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {
 /// What stands before all routes.
 struct Front {
     state: Shared,
-    allow: Allow,
 }
+
+/// Made when it is first asked for, as all that is made of the spec: most servers never are, and it would
+/// stay in their memory.
+static ALLOW: LazyLock<Allow> = LazyLock::new(|| Allow::from_spec(&openapi_json()));
 
 impl Front {
     /// Every answer: in time, with an id that the log knows too, and a problem where it is an error.
@@ -133,7 +135,7 @@ impl Front {
                 headers.insert("x-request-id", id);
             }
             if response.status() == StatusCode::METHOD_NOT_ALLOWED
-                && let Ok(methods) = self.allow.methods(&path).parse()
+                && let Ok(methods) = ALLOW.methods(&path).parse()
             {
                 response.headers_mut().insert(header::ALLOW, methods);
             }

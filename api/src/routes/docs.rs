@@ -1,6 +1,8 @@
 //! Swagger UI, wholly from here: scripts and styles are in the page, and the policy names them by their
 //! hashes, so that nothing else runs beside what callers type into it.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -8,17 +10,21 @@ use poem::http::header;
 use poem::{Body, Response, Route, get};
 use sha2::{Digest, Sha256};
 
-/// The page with this OpenAPI document, at `/` below where it is nested.
-pub fn page(spec: &str) -> Route {
-    let (html, policy) = html(spec);
-    // Not a copy for each reader: it is large.
-    let html = Bytes::from(html);
+/// The page and its policy. The page is not copied for each reader: it is large.
+static PAGE: LazyLock<(Bytes, String)> = LazyLock::new(|| {
+    let (html, policy) = html(&crate::spec::swagger_ui_json());
+    (html.into(), policy)
+});
+
+/// The page with the OpenAPI document, at `/` below where it is nested.
+pub fn page() -> Route {
     Route::new().at(
         "/",
-        get(poem::endpoint::make_sync(move |_| -> Response {
+        get(poem::endpoint::make_sync(|_| -> Response {
+            let (html, policy) = &*PAGE;
             Response::builder()
                 .content_type("text/html; charset=utf-8")
-                .header(header::CONTENT_SECURITY_POLICY, policy.clone())
+                .header(header::CONTENT_SECURITY_POLICY, policy.as_str())
                 .body(Body::from_bytes(html.clone()))
         })),
     )

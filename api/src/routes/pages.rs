@@ -1,5 +1,7 @@
 //! Plain routes that are not part of the API: the demo and the spec.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use poem::endpoint::EmbeddedFilesEndpoint;
 use poem::middleware::SetHeader;
@@ -13,17 +15,19 @@ use super::{Shared, health};
 #[folder = "../static"]
 struct Static;
 
+static YAML: LazyLock<Bytes> = LazyLock::new(|| crate::openapi_yaml().into());
+static JSON: LazyLock<Bytes> = LazyLock::new(|| crate::openapi_json().into());
+
 /// The routes, below `/`.
-pub fn routes(state: Shared, spec_yaml: String, spec_json: String) -> Route {
-    let text = |content_type: &'static str, text: String| {
-        let text = Bytes::from(text);
-        get(poem::endpoint::make_sync(move |_| text.clone().with_content_type(content_type)))
+pub fn routes(state: Shared) -> Route {
+    let text = |content_type: &'static str, text: &'static LazyLock<Bytes>| {
+        get(poem::endpoint::make_sync(move |_| Bytes::clone(text).with_content_type(content_type)))
     };
     Route::new()
         .at("/", get(home))
         .nest("/health", health::routes(state.clone()))
-        .at("/openapi.yaml", text("application/yaml", spec_yaml))
-        .at("/openapi.json", text("application/json", spec_json))
+        .at("/openapi.yaml", text("application/yaml", &YAML))
+        .at("/openapi.json", text("application/json", &JSON))
         .nest("/static", EmbeddedFilesEndpoint::<Static>::new().with(page_headers(&state)))
 }
 

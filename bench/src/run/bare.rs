@@ -73,6 +73,8 @@ impl Plan {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    // An error only says that somebody was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let plan: Plan = serde_json::from_slice(&std::fs::read(&args.plan)?)?;
     let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
     let (plan, http) = (&plan, &http);

@@ -50,6 +50,8 @@ pub async fn load(
     let times = one.times.into_inner().unwrap_or_default();
     let (second, url) = site.programs.api(&site.place().endpoint).await?;
     let other = Api::new(url);
+    // The connections of the second are open, too, before it is measured.
+    Clients::new(vec![&other], &body).control_plane().await?;
     let (mut rates, mut alone) = (Vec::new(), Vec::new());
     for round in 0..scale.rounds {
         eprintln!("{}: one API against two, round {} ...", kind.name(), round + 1);

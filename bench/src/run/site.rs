@@ -31,7 +31,7 @@ impl Kind {
         match self {
             Kind::Embedded => Server::upflow(&folder.join(name).join("s3")).await,
             Kind::Seaweedfs => {
-                let bucket = format!("bench-{name}");
+                let bucket = format!("bench-{name}-{}", std::process::id());
                 let endpoint = variable("TEST_S3_ENDPOINT")?;
                 let server = Server::of_the_environment_by(&endpoint, &bucket)?;
                 server.client.create_bucket().bucket(&bucket).send().await?;

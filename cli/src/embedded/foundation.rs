@@ -99,6 +99,7 @@ fn storage(settings: &StoreSettings, s3: &LocalS3) -> anyhow::Result<StorageSett
         key_prefix: String::new(),
         chunk_tag: None,
         timeout: Duration::from_secs(10),
+        max_calls: 256,
         credentials: Some(s3.credentials.clone()),
     })
 }

@@ -333,6 +333,7 @@ async fn store_of_bare(stack: &Stack, s3_port: u16) -> Storage {
         key_prefix: String::new(),
         chunk_tag: None,
         timeout: Duration::from_secs(10),
+        max_calls: 16,
         credentials: Some(StaticCredentials {
             access_key: key("access_key"),
             secret_key: key("secret_key"),

@@ -193,6 +193,7 @@ fn on_loopback() -> StorageSettings {
         key_prefix: String::new(),
         chunk_tag: None,
         timeout: Duration::from_secs(10),
+        max_calls: 256,
         credentials: Some(services.credentials),
     }
 }

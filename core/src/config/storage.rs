@@ -34,6 +34,9 @@ pub struct StorageArgs {
     /// end of a multipart upload have longer
     #[arg(long, env = "S3_TIMEOUT", default_value = "10s")]
     pub s3_timeout: String,
+    /// Calls to S3 that this process has under way at once, and so its connections to it
+    #[arg(long, env = "S3_MAX_CALLS", default_value = "256")]
+    pub s3_max_calls: String,
 }
 
 /// Keys given by hand, instead of the default chain (environment, profile, container, instance).
@@ -61,6 +64,7 @@ pub struct StorageSettings {
     pub key_prefix: String,
     pub chunk_tag: Option<(String, String)>,
     pub timeout: Duration,
+    pub max_calls: usize,
     pub credentials: Option<StaticCredentials>,
 }
 
@@ -95,6 +99,7 @@ impl StorageArgs {
             &self.s3_timeout,
             Duration::from_millis(100)..=Duration::from_secs(600),
         );
+        let max_calls = faults.number("S3_MAX_CALLS", &self.s3_max_calls, 1..=10_000);
         pair_of_keys(faults);
         Some(StorageSettings {
             region: region?,
@@ -105,6 +110,7 @@ impl StorageArgs {
             key_prefix: key_prefix?,
             chunk_tag: chunk_tag?,
             timeout: timeout?,
+            max_calls: max_calls?,
             credentials: None,
         })
     }

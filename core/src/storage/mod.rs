@@ -5,6 +5,7 @@
 //! whether a call took effect is judged by what is there afterwards.
 
 mod abilities;
+mod calls;
 mod credentials;
 mod error;
 mod key;
@@ -39,6 +40,7 @@ pub use presign::{Presigned, Signer};
 use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
 use crate::metrics::Metrics;
+use calls::BoundedClient;
 use credentials::Credentials;
 
 /// A handle to the bucket; clones share connections.
@@ -58,6 +60,7 @@ impl Storage {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
+        let http = SharedHttpClient::new(BoundedClient::new(http, settings.max_calls));
         let provider = match &settings.credentials {
             Some(keys) => SharedCredentialsProvider::new(aws_credential_types::Credentials::new(
                 keys.access_key.clone(),

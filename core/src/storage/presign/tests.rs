@@ -90,6 +90,7 @@ fn settings() -> impl Strategy<Value = StorageSettings> {
             key_prefix,
             chunk_tag,
             timeout: Duration::from_secs(1),
+            max_calls: 1,
             credentials: None,
         },
     )
