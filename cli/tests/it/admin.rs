@@ -216,8 +216,8 @@ async fn orphans_go_by_an_explicit_flag_with_an_age(stack: Stack) {
     })
     .await;
     stack.stop_workers().await;
-    let forget = format!("DELETE FROM upload_sessions WHERE filename = 'lost'");
-    stack.ctx().db.execute_unprepared(&forget).await.unwrap();
+    let forget = "DELETE FROM upload_sessions WHERE filename = 'lost'";
+    stack.ctx().db.execute_unprepared(forget).await.unwrap();
     let id = lost.id.to_string();
     let found = says_json(&stack, None, &["orphans"]).await;
     let orphans = found["orphans"].as_array().unwrap();

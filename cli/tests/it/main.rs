@@ -17,6 +17,7 @@ mod collector;
 mod command;
 mod connections;
 mod crash;
+mod doctor;
 mod faults;
 mod flow;
 mod gate;
@@ -84,6 +85,7 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
     }
     trials.extend(access::PROGRAMS.trials(Backend::Production));
+    trials.extend(doctor::SUITE.trials(Backend::Production));
     trials.extend(traces::SUITE.trials(Backend::Production));
     trials.extend(metrics::PROGRAMS.trials(Backend::Production));
     trials.extend(worker::REDIS.trials(Backend::Production));
