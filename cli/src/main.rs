@@ -1,10 +1,11 @@
 //! The `upflow` command: without a subcommand it runs everything in one process; `upflow upload` sends
-//! files; `upflow admin` looks after a server; `upflow s3` serves the local S3 store alone.
+//! files; `upflow admin` looks after a server; `upflow doctor` checks what it stands on; `upflow s3` serves the local S3 store alone.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use upflow::admin::{self, AdminArgs};
+use upflow::doctor::{self, DoctorArgs};
 use upflow::embedded::{self, EmbeddedArgs, S3Args};
 use upflow::upload::{self, UploadArgs};
 use upflow_core::{config, program};
@@ -26,6 +27,8 @@ enum Command {
     Upload(UploadArgs),
     /// Look after the uploads of a server
     Admin(AdminArgs),
+    /// Check bucket, database and Redis of production, and say what to do
+    Doctor(Box<DoctorArgs>),
     /// Serve the local S3 store alone, on this machine: a small S3 to test and develop against
     S3(S3Args),
 }
@@ -40,6 +43,7 @@ async fn main() -> ExitCode {
     match cli.command {
         Some(Command::Upload(args)) => upload::run(args).await,
         Some(Command::Admin(args)) => admin::run(args).await,
+        Some(Command::Doctor(args)) => doctor::run(*args).await,
         Some(Command::S3(args)) => program::exit("upflow", embedded::run_s3(args).await),
         None => program::exit("upflow", embedded::run(cli.embedded).await),
     }

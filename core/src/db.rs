@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::sqlx::error::Error as SqlxError;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, DbBackend, RuntimeErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 
 pub use sea_orm::{DatabaseConnection as Db, DbErr};
@@ -88,6 +88,19 @@ pub fn pool(db: &Db) -> Pool {
     // The two are read one after the other.
     let idle = i64::try_from(idle).unwrap_or_default().min(open.into());
     Pool { open: open.into(), idle, most: most.into() }
+}
+
+/// The major version of a PostgreSQL; `None` of SQLite, which is part of this program.
+pub async fn version(db: &Db) -> Result<Option<i32>, DbErr> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(None);
+    }
+    let asked = Statement::from_string(
+        DbBackend::Postgres,
+        "SELECT CAST(current_setting('server_version_num') AS integer) AS version",
+    );
+    let row = db.query_one_raw(asked).await?;
+    row.map(|row| row.try_get::<i32>("", "version").map(|number| number / 10_000)).transpose()
 }
 
 /// Answers whether the database is there and has our tables.

@@ -7,9 +7,11 @@ mod m20261123_000001_uploads;
 mod m20261124_000002_upkeep;
 mod m20261125_000001_owner_quota;
 mod m20261125_000002_traceparent;
+mod state;
 
 pub use lock::up;
 use sea_orm_migration::prelude::*;
+pub use state::{Difference, difference};
 
 pub struct Migrator;
 

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use upflow_client::{Api, CallError, ListQuery, Options, Status, Upload};
 
-use crate::upload::words::printable;
+use crate::upload::words::{printable, say};
 
 const BAD_USAGE: u8 = 2;
 /// As many as one page of the API holds.
@@ -198,8 +198,8 @@ fn not_failed(upload: &Upload) -> String {
 /// JSON for scripts, `text` for people.
 fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) {
     match serde_json::to_string(value) {
-        Ok(line) if json => println!("{line}"),
-        _ => println!("{}", printable(&text())),
+        Ok(line) if json => say(&line),
+        _ => say(&printable(&text())),
     }
 }
 

@@ -18,6 +18,7 @@ mod command;
 mod connections;
 mod containers;
 mod crash;
+mod doctor;
 mod faults;
 mod flow;
 mod gate;
@@ -89,6 +90,7 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
     }
     trials.extend(access::PROGRAMS.trials(Backend::Production));
+    trials.extend(doctor::SUITE.trials(Backend::Production));
     trials.extend(traces::SUITE.trials(Backend::Production));
     trials.extend(metrics::PROGRAMS.trials(Backend::Production));
     trials.extend(worker::REDIS.trials(Backend::Production));

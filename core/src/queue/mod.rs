@@ -39,6 +39,18 @@ pub struct Depth {
     pub oldest: Option<Duration>,
 }
 
+/// What a Redis says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisServer {
+    pub version: String,
+    /// Keeps an append-only file, from which a restart reads what was there.
+    pub append_only: bool,
+    /// The policy by which keys go when the memory is full, `noeviction` for none.
+    pub eviction: String,
+    /// Bytes; 0 for no limit.
+    pub memory_limit: Option<u64>,
+}
+
 /// Where jobs are announced.
 #[derive(Clone)]
 pub enum Queue {
@@ -111,6 +123,14 @@ impl Queue {
         match self {
             Queue::Redis(queue) => queue.depth().await,
             Queue::Memory(queue) => Ok(queue.depth()),
+        }
+    }
+
+    /// What the Redis behind it says of itself; `None` where there is none.
+    pub async fn server(&self) -> Result<Option<RedisServer>, QueueError> {
+        match self {
+            Queue::Redis(queue) => queue.server().await.map(Some),
+            Queue::Memory(_) => Ok(None),
         }
     }
 

@@ -15,11 +15,11 @@ use chrono::{DateTime, Utc};
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface, StreamsInterface};
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy};
-use fred::types::{Builder, Value};
+use fred::types::{Builder, CustomCommand, Value};
 use uuid::Uuid;
 
 use super::news::{HEARD, RedisListener};
-use super::{Delivery, Depth, Job, POLL, QueueError};
+use super::{Delivery, Depth, Job, POLL, QueueError, RedisServer};
 use crate::config::QueueSettings;
 
 const GROUP: &str = "workers";
@@ -99,6 +99,27 @@ impl RedisQueue {
     pub async fn ping(&self) -> Result<(), QueueError> {
         let _: String = self.client.ping(None).await?;
         Ok(())
+    }
+
+    /// What the server says of itself.
+    pub async fn server(&self) -> Result<RedisServer, QueueError> {
+        let mut said = String::new();
+        for section in ["server", "persistence", "memory"] {
+            let command = CustomCommand::new_static("INFO", None::<u16>, false);
+            let part: String = self.client.custom(command, vec![section]).await?;
+            said.push_str(&part);
+            said.push('\n');
+        }
+        let value = |name: &str| {
+            let mut lines = said.lines().filter_map(|line| line.split_once(':'));
+            lines.find(|(known, _)| *known == name).map(|(_, value)| value.trim().to_owned())
+        };
+        Ok(RedisServer {
+            version: value("redis_version").unwrap_or_default(),
+            append_only: value("aof_enabled").as_deref() == Some("1"),
+            eviction: value("maxmemory_policy").unwrap_or_default(),
+            memory_limit: value("maxmemory").and_then(|bytes| bytes.parse().ok()),
+        })
     }
 
     pub async fn depth(&self) -> Result<Depth, QueueError> {

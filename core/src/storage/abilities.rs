@@ -3,7 +3,6 @@
 //!
 //! The trial objects are chunks and a final object of the upload with the nil id, which no client can have.
 //! A process that is killed over it leaves one, of a few bytes; [`Storage::remove_trials`] finds it.
-//! A process that is killed over it leaves one, of a few bytes; [`Storage::remove_trials`] finds it.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::error::{ErrorKind, StorageError};
-use super::key::below;
+use super::key::{below, finals};
 use super::{Filename, NewMultipart, ObjectKey, Storage, patience};
 use crate::checksum::{Algorithm, Checksum, Hasher};
 
@@ -47,9 +46,12 @@ impl Storage {
     /// Removes what trials have left that were begun before `before`.
     pub async fn remove_trials(&self, before: DateTime<Utc>) -> Result<(), StorageError> {
         let old = |time: Option<DateTime<Utc>>| time.is_some_and(|time| time < before);
-        let key = ObjectKey::Final { upload_id: Uuid::nil(), filename: trial_file()? };
-        for left in self.list_multiparts(&key.to_string(), None).await?.uploads {
-            if left.key == key.to_string() && old(left.initiated) {
+        // By the common prefix: some servers take a longer one for nothing but a whole key.
+        for left in self.list_multiparts("uploads/", None).await?.uploads {
+            let name = left.key.strip_prefix(&finals(Uuid::nil()));
+            let filename = name.and_then(|name| Filename::parse(name).ok());
+            if let Some(filename) = filename.filter(|_| old(left.initiated)) {
+                let key = ObjectKey::Final { upload_id: Uuid::nil(), filename };
                 self.abort_multipart(&key, &left.upload_id).await?;
             }
         }

@@ -41,15 +41,28 @@ pub struct StorageError {
     pub kind: ErrorKind,
     pub retry_after: Option<Duration>,
     operation: &'static str,
-    /// S3's code, where it gave one.
+    /// S3's code and text, where it gave them.
     code: Option<String>,
+    message: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl StorageError {
     pub(super) fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> Self {
         let detail: String = detail.into();
-        Self { kind, retry_after: None, operation, code: None, source: Some(detail.into()) }
+        Self {
+            kind,
+            retry_after: None,
+            operation,
+            code: None,
+            message: None,
+            source: Some(detail.into()),
+        }
+    }
+
+    /// S3's code, where it gave one.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 
     /// S3, or the way to it, is to blame: the same call may succeed later, however late.
@@ -68,11 +81,12 @@ impl StorageError {
             .and_then(|seconds| seconds.parse().ok())
             .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
         let code = error.code().map(str::to_owned);
+        let message = error.message().map(str::to_owned);
         let kind = match &error {
             SdkError::ConstructionFailure(_) => ErrorKind::Denied,
             _ => kind(status, code.as_deref()),
         };
-        Self { kind, retry_after, operation, code, source: Some(Box::new(error)) }
+        Self { kind, retry_after, operation, code, message, source: Some(Box::new(error)) }
     }
 }
 
@@ -120,6 +134,12 @@ impl fmt::Display for StorageError {
         write!(f, "S3 {}: {:?}", self.operation, self.kind)?;
         if let Some(code) = &self.code {
             write!(f, " ({code})")?;
+        }
+        if let Some(message) = &self.message {
+            return write!(f, ": {message}");
+        }
+        if self.code.is_some() {
+            return Ok(());
         }
         // The SDK's outer texts say only "service error": the innermost says what happened.
         let mut cause: Option<&(dyn StdError + 'static)> =

@@ -13,7 +13,9 @@ mod measure;
 mod multipart;
 mod objects;
 mod presign;
+mod rules;
 mod strays;
+mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub use key::{BadFilename, Filename, MAX_FILENAME_BYTES, ObjectKey, chunk_index,
 pub use multipart::{ListedMultipart, Multipart, MultipartPage, NewMultipart, UploadedPart};
 pub use objects::{Body, Listed, ObjectHead, Page};
 pub use presign::{Presigned, Signer};
+pub use rules::Lifecycle;
+pub use trial::{Copied, Trial};
 
 use crate::checksum::Algorithm;
 use crate::config::StorageSettings;
