@@ -7,7 +7,6 @@ mod body;
 pub mod config;
 mod cors;
 mod headers;
-pub mod health;
 pub mod limits;
 mod measure;
 mod problem;

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use upflow_api::config::{ApiArgs, listen};
-use upflow_api::health;
 use upflow_core::Context;
 use upflow_core::config::{self, Faults, MetricsArgs, SharedArgs};
-use upflow_core::{program, shutdown};
+use upflow_core::{health, program, shutdown};
 
 /// Where Prometheus finds the metrics unless told otherwise.
 const METRICS_PORT: u16 = 9464;
@@ -68,7 +67,7 @@ async fn run() -> anyhow::Result<()> {
             let mut faults = Faults::default();
             let address = cli.api.address(&mut faults);
             let (host, port) = faults.end(address)?;
-            return health::check(host, port).await;
+            return health::check((host, port).into(), "/health/ready").await;
         }
         Some(Command::Serve) | None => {}
     }

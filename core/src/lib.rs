@@ -6,6 +6,7 @@ pub mod config;
 pub mod context;
 pub mod db;
 mod entity;
+pub mod health;
 pub mod lifecycle;
 pub mod metrics;
 pub mod orphans;

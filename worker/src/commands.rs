@@ -15,6 +15,8 @@ use crate::worker::JobError;
 pub enum Command {
     /// Assemble and clean up (the default)
     Run,
+    /// Ask the worker that runs with these settings for its metrics; for health checks of containers
+    Health,
     /// Say what the janitor would do now, and do nothing
     Janitor {
         /// The janitor itself works in every running worker; this command only looks

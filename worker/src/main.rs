@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
 use upflow_core::config::{self, Faults, MetricsArgs, SharedArgs};
-use upflow_core::{program, shutdown};
+use upflow_core::{health, program, shutdown};
 use upflow_worker::WorkerArgs;
 use upflow_worker::commands::{self, Command};
 
@@ -36,13 +37,20 @@ async fn run() -> anyhow::Result<()> {
     config::load_dotenv()?;
     let cli = Cli::parse();
     let mut faults = Faults::default();
+    // What else the worker was told is none of its business.
+    if let Some(Command::Health) = cli.command {
+        let metrics = cli.metrics.check(METRICS_PORT, &mut faults);
+        let metrics = faults.end(metrics)?;
+        let address = metrics.address().context("UPFLOW_METRICS_ADDR is off: nothing to ask")?;
+        return health::check(address, "/metrics").await;
+    }
     let (worker, settings) = (cli.worker.check(&mut faults), cli.shared.check(&mut faults));
     let metrics = cli.metrics.check(METRICS_PORT, &mut faults);
     let ((worker, settings), metrics) = faults.end(worker.zip(settings).zip(metrics))?;
     let logging = config::init_logging(&settings.app, "upflow-worker");
     let ctx = Context::connect(&settings).await?;
     match cli.command {
-        None | Some(Command::Run) => {}
+        None | Some(Command::Run | Command::Health) => {}
         Some(Command::Janitor { .. }) => return Ok(commands::dry_run(&ctx, &worker).await?),
         Some(Command::Orphans { delete, older_than }) => {
             return Ok(commands::orphans(&ctx, delete, older_than).await?);

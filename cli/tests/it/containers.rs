@@ -98,6 +98,9 @@ async fn what_compose_starts_serves_and_is_open_without_keys_and_closed_with_the
     here.insert("S3_KEY_PREFIX", prefix.trim_start_matches('/').to_owned());
     here.insert("S3_PUBLIC_ENDPOINT_URL", here["S3_ENDPOINT_URL"].clone());
     here.insert("UPFLOW_PORT", port.to_string());
+    let mut beside = here.clone();
+    beside.insert("UPFLOW_METRICS_ADDR", format!("127.0.0.1:{}", free_port()));
+    here.insert("UPFLOW_METRICS_ADDR", "off".to_owned());
     let start = |name: &str, here: &BTreeMap<&'static str, String>| {
         let mut command = started(&words(&services[name]["command"]), &services[name], here);
         command.current_dir(stack.dir());
@@ -117,7 +120,13 @@ async fn what_compose_starts_serves_and_is_open_without_keys_and_closed_with_the
     let before = healthy(&here).await;
     assert_eq!(before.code, Some(1), "nothing serves yet: {before:?}");
 
-    let worker = Running::start(&mut start("worker", &here));
+    let check = &words(&services["worker"]["healthcheck"]["test"])[1..];
+    let mut asked = started(check, &services["worker"], &beside);
+    assert_eq!(run(asked.current_dir(stack.dir())).await.code, Some(1));
+    let mut worker = Running::start(&mut start("worker", &beside));
+    worker.says("the worker runs").await;
+    let ended = run(&mut asked).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     let mut api = Running::start(&mut start("api", &here));
     api.says("it is OPEN").await;
     let ended = healthy(&here).await;

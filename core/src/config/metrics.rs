@@ -45,6 +45,13 @@ impl MetricsArgs {
 }
 
 impl MetricsSettings {
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) | Self::IfFree(address) => Some(address),
+        }
+    }
+
     /// Listens. `None`: nowhere, which is in the log where it was not asked for.
     pub fn listen(self) -> Result<Option<TcpListener>, MetricsError> {
         let (address, must) = match self {
