@@ -53,6 +53,7 @@ fn security(need: Need) -> Value {
 }
 
 fn parameters(operation: &mut Value, overlay: &Value) {
+    let operation_id = operation["operationId"].as_str().map(str::to_owned);
     let Some(Value::Sequence(parameters)) = operation.get_mut("parameters") else { return };
     for parameter in parameters {
         if let Value::Mapping(fields) = parameter {
@@ -61,7 +62,10 @@ fn parameters(operation: &mut Value, overlay: &Value) {
             fields.remove("deprecated");
         }
         schemas::tidy(&mut parameter["schema"]);
-        if let Some(more) = parameter["name"].as_str().and_then(|name| overlay.get(name)) {
+        let Some(name) = parameter["name"].as_str() else { continue };
+        // One name may stand for something else in one operation.
+        let own = operation_id.as_deref().and_then(|id| overlay.get(format!("{id}.{name}")));
+        if let Some(more) = own.or_else(|| overlay.get(name)) {
             merge(parameter, more);
         }
     }
