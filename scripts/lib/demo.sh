@@ -13,7 +13,7 @@ source scripts/lib/fetch.sh
 source scripts/lib/services.sh
 
 # shellcheck disable=SC2034 # for fetch.sh
-want_postgres='' want_redis='' want_s3='' want_browser=1
+want_postgres='' want_redis='' want_s3='' want_aws_clients='' want_browser=1
 keep=
 work=$(mktemp -d "${TMPDIR:-/tmp}/upflow-demo.XXXXXX")
 
