@@ -56,7 +56,7 @@ pub const LIMITS: [Limit; 13] = [
         "requests-per-second",
         RATE,
         "200",
-        "requests a second of one owner's keys, or of one upload's token; 0 sets no bound",
+        "requests a second of one owner's keys, or of one upload's token, where a reconcile counts as 40, a complete or a confirm of many chunks as 4; 0 sets no bound",
     ),
     limit(
         "content-types",

@@ -33,8 +33,8 @@ impl Measured {
 
 /// The template of the route, or what kind of page it is.
 fn route(method: &Method, path: &str) -> &'static str {
-    if let Some((route, _)) = routes::find(method, path) {
-        return route;
+    if let Some(route) = routes::find(method, path) {
+        return route.path;
     }
     match path {
         "/" => "/",
@@ -60,7 +60,7 @@ mod tests {
     fn whatever_a_client_asks_for_there_are_few_routes() {
         let id = "/uploads/7f1f9d4e-8f6f-4c55-9f0e-2f6f6f6f6f6f";
         assert_eq!(route(&Method::GET, id), "/uploads/{upload_id}");
-        assert_eq!(route(&Method::PUT, &format!("{id}/chunks/7")), routes::ROUTES[5].1);
+        assert_eq!(route(&Method::PUT, &format!("{id}/chunks/7")), routes::ROUTES[5].path);
         assert_eq!(route(&Method::GET, "/static/a.js"), "/static");
         for strange in ["/a", "/uploads/a/b/c", "//", "/staticx"] {
             assert_eq!(route(&Method::GET, strange), "none", "{strange}");

@@ -26,22 +26,22 @@ where
     F: Future<Output = R>,
 {
     let (method, path) = (request.method().clone(), request.uri().path());
-    let Some((route, _)) = routes::find(&method, path) else { return answer(request).await };
+    let Some(route) = routes::find(&method, path) else { return answer(request).await };
     let span = tracing::info_span!(
         target: TARGET,
         "operation",
-        otel.name = format!("{method} {route}"),
+        otel.name = format!("{method} {}", route.path),
         otel.kind = "server",
         http.request.method = %method,
-        http.route = route,
+        http.route = route.path,
         request.id = request.extensions().get::<RequestId>().map(|id| id.0.to_string()),
         upload.id = Empty,
     );
     if span.is_disabled() {
         return answer(request).await;
     }
-    let ours = match routes::need(&method, path) {
-        Some((_, Some(Ok(id)))) => {
+    let ours = match route.about(path) {
+        Some(Ok(id)) => {
             span.record("upload.id", id.to_string());
             // Without it the request is a trace of its own, which is no reason to refuse it.
             rows::traceparent(&state.ctx.db, id).await.ok().flatten()

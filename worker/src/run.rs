@@ -133,7 +133,7 @@ async fn work(
 ) {
     let id = delivery.job.upload_id;
     let done = match worker.ask(uploads::find(&worker.ctx.db, id)).await {
-        Ok(upload) => do_it(worker, &upload, &delivery, consumer, place).await,
+        Ok(upload) => by_status(worker, &upload, &delivery, consumer, place).await,
         Err(uploads::Error::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
     };
@@ -148,7 +148,7 @@ async fn work(
     }
 }
 
-async fn do_it(
+async fn by_status(
     worker: &Arc<Worker>,
     upload: &Upload,
     delivery: &Delivery,

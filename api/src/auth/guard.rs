@@ -17,10 +17,10 @@ use crate::routes::State;
 /// Lets the request on, with its [`Caller`] in it. What is no operation passes without one.
 pub async fn admit(state: &State, request: &mut Request) -> Result<(), Problem> {
     let (method, path) = (request.method(), request.uri().path());
-    let Some((need, about)) = routes::need(method, path) else { return Ok(()) };
-    let weight = routes::weight(method, path);
+    let Some(route) = routes::find(method, path) else { return Ok(()) };
+    let about = route.about(path);
     let caller = caller(state, request)?;
-    if let Err(wait) = state.pace.check(&caller, weight, Instant::now()) {
+    if let Err(wait) = state.pace.check(&caller, route.weight, Instant::now()) {
         let detail = "this key makes more requests a second than it may: wait as Retry-After says";
         return Err(Problem::new(Code::TooManyRequests, detail).retry_after(wait));
     }
@@ -29,7 +29,7 @@ pub async fn admit(state: &State, request: &mut Request) -> Result<(), Problem> 
         Some(Ok(upload_id)) => Some(upload_id),
         None => None,
     };
-    allowed(state, &caller, need, upload_id).await?;
+    allowed(state, &caller, route.need, upload_id).await?;
     request.extensions_mut().insert(caller);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What each operation needs of its caller: the one table. The guard, the security of each operation in
+//! What each operation needs of its caller, and how much it weighs: the one table. The guard, the security of each operation in
 //! the spec and the tests derive from it; a test holds it against the operations that there are.
 
 use poem::http::Method;
@@ -15,58 +15,61 @@ pub enum Need {
     Admin,
 }
 
-/// Method, path as in the spec, need.
-pub const ROUTES: [(Method, &str, Need); 15] = [
-    (Method::POST, "/uploads/init", Need::Key),
-    (Method::GET, "/uploads", Need::Key),
-    (Method::GET, "/uploads/{upload_id}", Need::Upload),
-    (Method::DELETE, "/uploads/{upload_id}", Need::Upload),
-    (Method::POST, "/uploads/{upload_id}/chunks/presign", Need::Upload),
-    (Method::PUT, "/uploads/{upload_id}/chunks/{chunk_index}", Need::Upload),
-    (Method::POST, "/uploads/{upload_id}/chunks/confirm", Need::Upload),
-    (Method::POST, "/uploads/{upload_id}/reconcile", Need::Upload),
-    (Method::POST, "/uploads/{upload_id}/complete", Need::Upload),
-    (Method::GET, "/uploads/{upload_id}/download", Need::Upload),
-    (Method::POST, "/uploads/{upload_id}/requeue", Need::Admin),
-    (Method::GET, "/uploads/{upload_id}/events", Need::Admin),
-    (Method::GET, "/stats", Need::Admin),
-    (Method::GET, "/orphans", Need::Admin),
-    (Method::DELETE, "/orphans/{upload_id}", Need::Admin),
+/// An operation.
+#[derive(Debug)]
+pub struct Route {
+    pub method: Method,
+    /// As in the spec.
+    pub path: &'static str,
+    pub need: Need,
+    /// How many requests it counts as for the caller's pace: what has S3 asked for all chunks of an upload is
+    /// not asked for often.
+    pub weight: u32,
+}
+
+const fn route(method: Method, path: &'static str, need: Need, weight: u32) -> Route {
+    Route { method, path, need, weight }
+}
+
+pub static ROUTES: [Route; 15] = [
+    route(Method::POST, "/uploads/init", Need::Key, 1),
+    route(Method::GET, "/uploads", Need::Key, 1),
+    route(Method::GET, "/uploads/{upload_id}", Need::Upload, 1),
+    route(Method::DELETE, "/uploads/{upload_id}", Need::Upload, 1),
+    route(Method::POST, "/uploads/{upload_id}/chunks/presign", Need::Upload, 1),
+    route(Method::PUT, "/uploads/{upload_id}/chunks/{chunk_index}", Need::Upload, 1),
+    route(Method::POST, "/uploads/{upload_id}/chunks/confirm", Need::Upload, 4),
+    route(Method::POST, "/uploads/{upload_id}/reconcile", Need::Upload, 40),
+    route(Method::POST, "/uploads/{upload_id}/complete", Need::Upload, 4),
+    route(Method::GET, "/uploads/{upload_id}/download", Need::Upload, 1),
+    route(Method::POST, "/uploads/{upload_id}/requeue", Need::Admin, 1),
+    route(Method::GET, "/uploads/{upload_id}/events", Need::Admin, 1),
+    route(Method::GET, "/stats", Need::Admin, 1),
+    route(Method::GET, "/orphans", Need::Admin, 1),
+    route(Method::DELETE, "/orphans/{upload_id}", Need::Admin, 1),
 ];
 
-/// What a request needs, and the upload that it is about; an id that is none is `Err`. `None` where no
-/// operation is: the path is compared as it came, undecoded.
-pub fn need(method: &Method, path: &str) -> Option<(Need, Option<Result<Uuid, ()>>)> {
-    let (route, need) = find(method, path)?;
-    let id = path.split('/').nth(2).unwrap_or_default();
-    let about = route.contains("{upload_id}").then(|| id.parse().map_err(|_| ()));
-    Some((need, about))
+impl Route {
+    /// The upload that a request of it is about, as it stands in `path`; an id that is none is `Err`.
+    pub fn about(&self, path: &str) -> Option<Result<Uuid, ()>> {
+        let id = path.split('/').nth(2).unwrap_or_default();
+        self.path.contains("{upload_id}").then(|| id.parse().map_err(|_| ()))
+    }
 }
 
-/// The path of the operation as in the spec, and what it needs.
-pub fn find(method: &Method, path: &str) -> Option<(&'static str, Need)> {
+/// The operation of a request. `None` where there is none: the path is compared as it came, undecoded.
+pub fn find(method: &Method, path: &str) -> Option<&'static Route> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     // `/uploads/init` is no upload, whatever the method.
-    let literal = ROUTES.iter().any(|(_, route, _)| *route == path);
-    let (.., route, need) = ROUTES.iter().find(|(known, route, _)| {
+    let literal = ROUTES.iter().any(|route| route.path == path);
+    ROUTES.iter().find(|route| {
         if literal {
-            return known == method && *route == path;
+            return route.method == method && route.path == path;
         }
         let same = |(known, asked): (&str, &str)| known.starts_with('{') || known == asked;
-        let long = route.split('/').count() == path.split('/').count();
-        known == method && long && route.split('/').zip(path.split('/')).all(same)
-    })?;
-    Some((route, *need))
-}
-
-/// How many requests it counts as for the caller's pace: what has S3 asked for all chunks of an upload is
-/// not asked for often.
-pub fn weight(method: &Method, path: &str) -> u32 {
-    match find(method, path) {
-        Some(("/uploads/{upload_id}/reconcile", _)) => 40,
-        Some(("/uploads/{upload_id}/complete" | "/uploads/{upload_id}/chunks/confirm", _)) => 4,
-        _ => 1,
-    }
+        let long = route.path.split('/').count() == path.split('/').count();
+        route.method == method && long && route.path.split('/').zip(path.split('/')).all(same)
+    })
 }
 
 #[cfg(test)]
@@ -76,6 +79,9 @@ mod tests {
     #[test]
     fn a_request_is_found_in_the_table_by_its_method_and_path() {
         let id = Uuid::new_v4();
+        let need = |method: &Method, path: &str| {
+            find(method, path).map(|route| (route.need, route.about(path)))
+        };
         let get = |path: &str| need(&Method::GET, path);
         assert_eq!(need(&Method::POST, "/uploads/init"), Some((Need::Key, None)));
         assert_eq!(get(&format!("/uploads/{id}")), Some((Need::Upload, Some(Ok(id)))));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_yaml::{Mapping, Value};
 
 use super::{codes, map, merge, schemas};
-use crate::auth::routes::{Need, ROUTES};
+use crate::auth::routes::{Need, ROUTES, Route};
 use crate::problem::Code;
 
 /// What each answer of an error says of itself, by its status.
@@ -27,7 +27,8 @@ const WHY: [(u16, &str); 13] = [
 
 /// Completes all operations of the table of routes.
 pub fn complete(spec: &mut Value, overlay: &Value) {
-    for (method, path, need) in ROUTES {
+    for Route { method, path, need, .. } in &ROUTES {
+        let need = *need;
         let schemas = spec["components"]["schemas"].clone();
         let operation = &mut spec["paths"][path][method.as_str().to_lowercase()];
         let Some(name) = operation["operationId"].as_str().map(str::to_owned) else { continue };

@@ -27,7 +27,7 @@ fn every_operation_is_in_the_table_of_routes_and_no_other_is() {
     let spec = document();
     let known: BTreeSet<(String, String)> = ROUTES
         .iter()
-        .map(|(method, path, _)| ((*path).to_owned(), method.as_str().to_lowercase()))
+        .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))
         .collect();
     let found: BTreeSet<(String, String)> =
         operations(&spec).into_iter().map(|(path, method, _)| (path, method)).collect();

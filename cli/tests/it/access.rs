@@ -3,15 +3,15 @@
 use chrono::TimeDelta;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
-use upflow_api::auth::routes::{Need, ROUTES};
+use upflow_api::auth::routes::{Need, ROUTES, Route};
 use upflow_api::auth::{Access, KeyRing, Tokens, new_key};
 use upflow_api::config::ServeSettings;
 use upflow_api::limits::ClientLimits;
 use upflow_core::db::now;
-use uuid::Uuid;
 
-use crate::client::{Answer, KIB, MIB, noise};
+use crate::client::{KIB, MIB, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
+use crate::locked::Locked;
 use crate::processes::{environment, with};
 use crate::programs::{Running, free_port, program, run, serves};
 use crate::suite;
@@ -32,75 +32,6 @@ pub const PROGRAMS: Suite = suite! { "access":
     upload_works_with_a_key_and_resumes_with_the_token_alone,
 };
 
-/// A server with keys.
-pub struct Locked {
-    pub stack: Stack,
-    access: Access,
-    /// Of the owner `shop`.
-    pub shop: String,
-    pub other: String,
-    pub admin: String,
-}
-
-impl Locked {
-    pub async fn start(stack: &Stack, limits: ClientLimits) -> Self {
-        let keys = [("shop", false), ("other", false), ("ops", true)];
-        let [shop, other, admin] = keys.map(|(name, admin)| new_key(name, admin).unwrap());
-        let entries = [&shop.1, &other.1, &admin.1].map(String::as_str).join(",");
-        let access = Access {
-            keys: KeyRing::parse(&entries).unwrap().map(Into::into),
-            tokens: Tokens::random().into(),
-            ..Access::open()
-        };
-        let serve = ServeSettings { access: access.clone(), limits };
-        let stack = stack.sibling(Options { serve, ..Options::default() }).await;
-        Self { stack, access, shop: shop.0, other: other.0, admin: admin.0 }
-    }
-
-    pub async fn call(
-        &self,
-        bearer: Option<&str>,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Answer {
-        let authorization = bearer.map(|bearer| format!("Bearer {bearer}"));
-        self.stack.authorized(authorization.as_deref(), method, path, body).await
-    }
-
-    pub async fn init(&self, key: &str, body: Value) -> Answer {
-        self.call(Some(key), Method::POST, "/uploads/init", Some(body)).await
-    }
-
-    /// A new upload of one chunk, nothing sent: its id and its token.
-    pub async fn upload(&self, key: &str) -> (Uuid, String) {
-        let upload = self.init(key, json!({ "filename": "a", "file_size": 5 })).await.expect(201);
-        let token = upload["upload_token"].as_str().unwrap().to_owned();
-        (upload["upload_id"].as_str().unwrap().parse().unwrap(), token)
-    }
-}
-
-impl Stack {
-    async fn authorized(
-        &self,
-        authorization: Option<&str>,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Answer {
-        let mut request = self.http().request(method, self.url(path));
-        if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let answer = request.send().await.unwrap();
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        Answer { status, headers, body: answer.json().await.unwrap() }
-    }
-}
-
 /// A body that the operation takes, and what it answers to who may call it, for an upload with nothing sent.
 fn wanted(path: &str, method: &Method) -> (Option<Value>, u16) {
     match (path.rsplit('/').next().unwrap(), method.as_str()) {
@@ -118,7 +49,8 @@ fn wanted(path: &str, method: &Method) -> (Option<Value>, u16) {
 async fn every_operation_answers_every_caller_as_the_table_has_it(stack: Stack) {
     let locked = Locked::start(&stack, ClientLimits::default()).await;
     let tokens = &locked.access.tokens;
-    for (method, path, need) in ROUTES {
+    for Route { method, path, need, .. } in &ROUTES {
+        let (method, need) = (method.clone(), *need);
         let (id, token) = locked.upload(&locked.shop).await;
         let (_, other_token) = locked.upload(&locked.shop).await;
         let expired = tokens.sign(id, now() - TimeDelta::seconds(1));

@@ -11,9 +11,9 @@ use upflow_core::lifecycle::Status;
 use upflow_core::storage::chunks;
 use upflow_core::uploads;
 
-use crate::access::Locked;
 use crate::client::{KIB, MIB, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
+use crate::locked::Locked;
 use crate::programs::{Ended, program, run};
 use crate::proxy::{Fault, Operation};
 use crate::suite;

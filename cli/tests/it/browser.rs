@@ -15,8 +15,8 @@ use upflow_api::limits::ClientLimits;
 use upflow_core::storage::{chunks, finals};
 use uuid::Uuid;
 
-use crate::access::Locked;
 use crate::harness::{Backend, Options, Stack, Suite, eventually};
+use crate::locked::Locked;
 use crate::programs::{self, free_port, program, serves};
 use crate::suite;
 

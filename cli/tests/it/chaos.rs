@@ -20,7 +20,8 @@ use rand::{Rng, SeedableRng};
 use sea_orm::{ConnectionTrait, Database};
 use upflow_core::queue::Job;
 
-use crate::harness::{Backend, Mortal, Options, Stack, Suite};
+use crate::harness::{Backend, Options, Stack, Suite};
+use crate::mortal::Mortal;
 use crate::programs::free_port;
 use crate::proxy::{Call, Fault};
 use crate::suite;

@@ -305,41 +305,8 @@ impl Stack {
         }
     }
 
-    /// A worker with connections and a runtime of its own, so that it can be killed.
-    pub async fn start_mortal_worker(&self) -> Mortal {
-        let settings = self.0.options.worker.clone();
-        self.mortal(move |ctx| upflow_worker::run(ctx, settings, CancellationToken::new())).await
-    }
-
-    /// One more API that can be killed, at this address.
-    pub async fn start_mortal_api(&self, address: SocketAddr) -> Mortal {
-        let settings = self.0.options.serve.clone();
-        let serve = move |ctx| async move {
-            let listener = TcpListener::bind(address).unwrap();
-            upflow_api::serve(ctx, settings, listener, CancellationToken::new()).await.unwrap();
-        };
-        self.mortal(serve).await
-    }
-
-    async fn mortal<F>(&self, life: impl FnOnce(Context) -> F + Send + 'static) -> Mortal
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let stack = self.clone();
-        let start = move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap();
-            let ctx = runtime.block_on(stack.connect_again());
-            runtime.spawn(life(ctx));
-            Mortal(runtime)
-        };
-        tokio::task::spawn_blocking(start).await.unwrap()
-    }
-
-    async fn connect_again(&self) -> Context {
+    /// As another process would: nothing is shared but the queue in memory.
+    pub async fn connect_again(&self) -> Context {
         let (database, storage) = {
             let ground = self.0.ground.lock().unwrap();
             let ground = ground.as_ref().unwrap();
@@ -395,6 +362,10 @@ impl Stack {
         self.0.backend
     }
 
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     pub fn proxy(&self) -> &Proxy {
         self.0.proxy.as_ref().expect("this stack was started with a proxy")
     }
@@ -438,17 +409,6 @@ fn storage(ground: &Ground, proxy: Option<&Proxy>, options: &Options) -> Storage
         storage.public_endpoint = Some(proxy.url());
     }
     storage
-}
-
-/// A worker or an API that can be killed: what it has in hand ends at once, wherever it is, and nothing is told to
-/// anybody.
-pub struct Mortal(tokio::runtime::Runtime);
-
-impl Mortal {
-    pub async fn kill(self) {
-        let end = || self.0.shutdown_timeout(Duration::from_secs(10));
-        tokio::task::spawn_blocking(end).await.unwrap();
-    }
 }
 
 /// Looks until `found` is something, for at most 30 seconds: waits for an event, whenever it comes.

@@ -10,7 +10,8 @@ use futures::stream::{self, StreamExt};
 use uuid::Uuid;
 
 use crate::client::{KIB, MIB, Upload, noise};
-use crate::harness::{Backend, Mortal, Options, Stack, Suite, eventually};
+use crate::harness::{Backend, Options, Stack, Suite, eventually};
+use crate::mortal::Mortal;
 use crate::processes::{environment, with};
 use crate::programs::Running;
 use crate::proxy::{Fault, Operation};

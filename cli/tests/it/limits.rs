@@ -4,13 +4,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use upflow_api::limits::ClientLimits;
 
-use crate::access::Locked;
 use crate::client::{KIB, MIB};
 use crate::harness::{Stack, Suite};
+use crate::locked::Locked;
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "limits":
     a_key_that_asks_too_often_is_told_when_to_come_again,
+    what_asks_s3_for_all_chunks_passes_less_often,
     an_owner_has_so_many_uploads_under_way_and_no_more_also_at_once,
     an_owner_has_so_many_bytes_under_way_and_no_more,
     files_types_bodies_and_batches_have_their_limits,
@@ -36,6 +37,23 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_again(stack: Stack) {
     // Another caller has its own.
     let path = format!("/uploads/{id}");
     locked.call(Some(&token), Method::GET, &path, None).await.expect(200);
+}
+
+async fn what_asks_s3_for_all_chunks_passes_less_often(stack: Stack) {
+    // Forty a second: twenty would pass at once, and a reconcile weighs as much as forty.
+    let limits = ClientLimits { requests_per_second: Some(40), ..ClientLimits::default() };
+    let locked = Locked::start(&stack, limits).await;
+    let (id, token) = locked.upload(&locked.shop).await;
+    let path = format!("/uploads/{id}/reconcile");
+    for _ in 0..20 {
+        let answer = locked.call(Some(&token), Method::POST, &path, None).await;
+        if answer.status == 429 {
+            answer.expect_problem(429, "too_many_requests");
+            return;
+        }
+        answer.expect(200);
+    }
+    panic!("none is refused");
 }
 
 async fn an_owner_has_so_many_uploads_under_way_and_no_more_also_at_once(stack: Stack) {

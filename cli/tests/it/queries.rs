@@ -1,5 +1,5 @@
-//! What the database does for each query once it holds a million chunks: it finds rows by an index and reads
-//! no table from end to end.
+//! What the database does for each query of a request, a job or the janitor once it holds a million chunks: it
+//! finds rows by an index and reads no table from end to end. What operators and metrics count reads all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

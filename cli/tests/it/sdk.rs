@@ -8,8 +8,8 @@ use libtest_mimic::Trial;
 use tokio::process::Command;
 use upflow_api::limits::ClientLimits;
 
-use crate::access::Locked;
 use crate::harness::{Backend, Stack, Suite};
+use crate::locked::Locked;
 use crate::programs::run;
 use crate::suite;
 

@@ -4,7 +4,7 @@
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, PubsubInterface};
-use fred::types::{Message, config::Server};
+use fred::types::{Message, Value, config::Server};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -34,6 +34,7 @@ pub struct RedisListener {
     pub(super) channel: String,
     pub(super) messages: Receiver<Message>,
     pub(super) reconnects: Receiver<Server>,
+    pub(super) subscribed: bool,
 }
 
 impl Listener {
@@ -55,17 +56,31 @@ impl Listener {
 }
 
 impl RedisListener {
+    /// Returns once the server has it: the client drops the server's answer to SUBSCRIBE and goes on when
+    /// the command is written, but a connection's commands are answered in order.
+    pub(super) async fn subscribe(&mut self) -> Result<(), QueueError> {
+        self.client.subscribe(self.channel.as_str()).await?;
+        let _: Value = self.client.ping(None).await?;
+        self.subscribed = true;
+        Ok(())
+    }
+
+    /// May be dropped at any point and called again.
     async fn next(&mut self) -> Result<News, QueueError> {
-        tokio::select! {
-            message = self.messages.recv() => {
-                heard(message.map(|message| message.value.as_str()?.parse().ok()))
-            }
-            reconnected = self.reconnects.recv() => {
-                // First it hears again, then whoever waits looks: nothing falls between.
-                self.client.subscribe(self.channel.as_str()).await?;
-                heard(reconnected.map(|_| None))
+        if self.subscribed {
+            tokio::select! {
+                message = self.messages.recv() => {
+                    return heard(message.map(|message| message.value.as_str()?.parse().ok()));
+                }
+                reconnected = self.reconnects.recv() => {
+                    heard(reconnected.map(|_| None))?;
+                    self.subscribed = false;
+                }
             }
         }
+        // First it hears again, then whoever waits looks: nothing falls between.
+        self.subscribe().await?;
+        Ok(News::Gap)
     }
 }
 

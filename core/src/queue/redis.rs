@@ -91,9 +91,12 @@ impl RedisQueue {
         client.init().await?;
         // Before it subscribes, so that neither news nor another connection is missed.
         let (messages, reconnects) = (client.message_rx(), client.reconnect_rx());
+        // Whole from here on, so that its connection ends with it, also where it cannot subscribe.
         let channel = self.channel();
-        client.subscribe(channel.as_str()).await?;
-        Ok(RedisListener { client, channel, messages, reconnects })
+        let mut listener =
+            RedisListener { client, channel, messages, reconnects, subscribed: false };
+        listener.subscribe().await?;
+        Ok(listener)
     }
 
     pub async fn ping(&self) -> Result<(), QueueError> {

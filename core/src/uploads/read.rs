@@ -201,7 +201,7 @@ struct HeldRow {
 }
 
 /// The bytes in the bucket of the chunks and parts of unfinished uploads, by status: what is confirmed counts,
-/// and twice where it is in a part already.
+/// and twice where it is in a part already. It reads them all: for operators.
 pub async fn held(db: &Db) -> Result<HashMap<Status, f64>, Error> {
     let ended: Vec<String> = Status::ALL
         .into_iter()
@@ -221,7 +221,7 @@ pub async fn held(db: &Db) -> Result<HashMap<Status, f64>, Error> {
     Ok(rows.into_iter().map(|row| (row.status, row.bytes)).collect())
 }
 
-/// How many uploads there are of each status: from an index alone.
+/// How many uploads there are of each status. It reads them all: not for requests.
 pub async fn count_by_status(db: &Db) -> Result<Vec<(Status, i64)>, Error> {
     Ok(session::Entity::find()
         .select_only()
