@@ -11,6 +11,7 @@ use poem::{EndpointExt, IntoResponse, Response, Route, get, handler};
 use rust_embed::RustEmbed;
 use serde_json::json;
 use upflow_core::db;
+use upflow_core::seldom::Seldom;
 
 use super::Shared;
 
@@ -73,9 +74,9 @@ fn live() -> Json<serde_json::Value> {
 async fn ready(state: Data<&Shared>) -> Response {
     let ctx = &state.ctx;
     let (database, storage, queue) = tokio::join!(
-        check("database", db::ping(&ctx.db)),
-        check("storage", ctx.storage.check_bucket()),
-        check("queue", ctx.queue.ping()),
+        check("database", &DATABASE, db::ping(&ctx.db)),
+        check("storage", &STORAGE, ctx.storage.check_bucket()),
+        check("queue", &QUEUE, ctx.queue.ping()),
     );
     let word = |ok: bool| if ok { "ok" } else { "unavailable" };
     let all = database && storage && queue;
@@ -90,19 +91,23 @@ async fn ready(state: Data<&Shared>) -> Response {
     if all { answer.into_response() } else { answer.with_header("retry-after", 2).into_response() }
 }
 
+/// Asked every few seconds, by several.
+static DATABASE: Seldom = Seldom::new();
+static STORAGE: Seldom = Seldom::new();
+static QUEUE: Seldom = Seldom::new();
+
 async fn check<E: std::fmt::Display>(
     part: &'static str,
+    seldom: &Seldom,
     ping: impl Future<Output = Result<(), E>>,
 ) -> bool {
-    match tokio::time::timeout(CHECK_TIMEOUT, ping).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(part, %error, "not ready");
-            false
-        }
-        Err(_) => {
-            tracing::warn!(part, "not ready: no answer in {CHECK_TIMEOUT:?}");
-            false
-        }
+    let why = match tokio::time::timeout(CHECK_TIMEOUT, ping).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {CHECK_TIMEOUT:?}"),
+    };
+    if let Some(more) = seldom.again() {
+        tracing::warn!(part, error = why, more, "not ready");
     }
+    false
 }
