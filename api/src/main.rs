@@ -69,7 +69,6 @@ async fn run() -> anyhow::Result<()> {
     let ((api, settings), metrics) = faults.end(api.zip(settings).zip(metrics))?;
     let logging = config::init_logging(&settings.app, "upflow-api");
     let listener = listen(api.host, api.port, "--port", "UPFLOW_PORT")?;
-    let metrics = metrics.listen()?;
     let ctx = Context::connect(&settings).await?;
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone());
@@ -78,7 +77,7 @@ async fn run() -> anyhow::Result<()> {
         Some(keys) => tracing::info!(app, %address, ?keys, "the API serves; it asks for keys"),
         None => tracing::warn!(app, %address, "the API serves; it is OPEN: no keys are set"),
     }
-    if let Some(metrics) = metrics {
+    if let Some(metrics) = metrics.listen()? {
         tokio::spawn(upflow_core::metrics::serve(ctx.clone(), metrics, stop.clone()));
     }
     upflow_api::serve(ctx, api.serve, listener, stop).await?;
