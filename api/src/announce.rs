@@ -3,13 +3,17 @@
 
 use upflow_core::Context;
 use upflow_core::queue::Job;
+use upflow_core::seldom::Seldom;
 use upflow_core::uploads::{Confirmed, Upload};
 use uuid::Uuid;
 
 /// The upload is to be assembled, or has ended.
 pub async fn announce(ctx: &Context, upload_id: Uuid) {
     if let Err(error) = ctx.queue.push(Job { upload_id }).await {
-        tracing::warn!(upload.id = %upload_id, %error, "a job was not announced; the janitor will");
+        static SELDOM: Seldom = Seldom::new();
+        if let Some(more) = SELDOM.again() {
+            tracing::warn!(upload.id = %upload_id, %error, more, "a job was not announced; the janitor will");
+        }
     }
 }
 

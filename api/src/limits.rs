@@ -181,11 +181,11 @@ impl clap::Args for LimitsArgs {
 impl LimitsArgs {
     pub fn check(self, faults: &mut Faults) -> Option<ClientLimits> {
         let get = |variable: &str| self.0.get(variable).map_or("", |value| value.trim());
-        let file_size = bytes(faults, FILE_SIZE, get(FILE_SIZE), 1..=plan::MAX_FILE_SIZE);
+        let file_size = faults.bytes(FILE_SIZE, get(FILE_SIZE), 1..=plan::MAX_FILE_SIZE);
         let chunks = faults.number(CHUNKS, get(CHUNKS), 1..=plan::MAX_CHUNKS);
         let uploads = faults.number(ACTIVE_UPLOADS, get(ACTIVE_UPLOADS), 0..=i64::MAX);
-        let active = bytes(faults, ACTIVE_BYTES, get(ACTIVE_BYTES), 0..=i64::MAX);
-        let body = bytes(faults, BODY, get(BODY), 64 * plan::KIB..=16 * plan::MIB);
+        let active = faults.bytes(ACTIVE_BYTES, get(ACTIVE_BYTES), 0..=i64::MAX);
+        let body = faults.bytes(BODY, get(BODY), 64 * plan::KIB..=16 * plan::MIB);
         let batch = faults.number(BATCH, get(BATCH), 1..=1_000);
         let rate = faults.number(RATE, get(RATE), 0..=1_000_000);
         let content_types = content_types(faults, get(CONTENT_TYPES));
@@ -210,27 +210,6 @@ impl LimitsArgs {
             body_timeout: body_timeout?,
         })
     }
-}
-
-/// A number of bytes, with a binary unit or without.
-fn bytes(
-    faults: &mut Faults,
-    variable: &str,
-    text: &str,
-    range: std::ops::RangeInclusive<i64>,
-) -> Option<i64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let power = ["", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit.trim());
-    let bytes = number.parse::<i64>().ok().zip(power);
-    let bytes = bytes.and_then(|(number, power)| number.checked_mul(1 << (10 * power)));
-    let bytes = bytes.filter(|bytes| range.contains(bytes));
-    if bytes.is_none() {
-        let (least, most) = (range.start(), range.end());
-        let form = "in bytes, or with KiB, MiB, GiB or TiB as in 8MiB";
-        faults.add(variable, format!("must be a size from {least} to {most} {form}, not {text:?}"));
-    }
-    bytes
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -13,6 +13,7 @@ pub mod orphans;
 pub mod plan;
 pub mod program;
 pub mod queue;
+pub mod seldom;
 pub mod shutdown;
 pub mod storage;
 pub mod trace;

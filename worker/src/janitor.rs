@@ -10,6 +10,7 @@ use upflow_core::Context;
 use upflow_core::db::now;
 use upflow_core::metrics::JanitorAction;
 use upflow_core::queue::Job;
+use upflow_core::seldom::Seldom;
 use upflow_core::{orphans, uploads};
 use uuid::Uuid;
 
@@ -83,7 +84,10 @@ async fn clean_up(worker: &Arc<Worker>) -> Result<(), JobError> {
         .take_until(worker.stop.cancelled())
         .for_each_concurrent(CLEANUPS, |id| async move {
             if let Err(error) = cleanup::run(worker, id).await {
-                tracing::warn!(upload.id = %id, %error, "not cleaned up yet");
+                static SELDOM: Seldom = Seldom::new();
+                if let Some(more) = SELDOM.again() {
+                    tracing::warn!(upload.id = %id, %error, more, "not cleaned up yet");
+                }
             }
         })
         .await;

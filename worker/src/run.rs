@@ -10,6 +10,7 @@ use tracing::{Instrument as _, Span};
 use upflow_core::Context;
 use upflow_core::lifecycle::Status;
 use upflow_core::queue::{Consumer, Delivery, Job, QueueError};
+use upflow_core::seldom::Seldom;
 use upflow_core::trace::{self, TARGET};
 use upflow_core::uploads::{self, Upload};
 
@@ -141,10 +142,18 @@ async fn work(
         Ok(None) => {}
         Ok(Some(delay)) => again_after(worker, delivery.job, delay),
         // The janitor comes back to it.
-        Err(error) => tracing::error!(upload.id = %id, %error, "a job was not done"),
+        Err(error) => {
+            static SELDOM: Seldom = Seldom::new();
+            if let Some(more) = SELDOM.again() {
+                tracing::error!(upload.id = %id, %error, more, "a job was not done");
+            }
+        }
     }
-    if let Err(error) = delivery.done().await {
-        tracing::warn!(upload.id = %id, %error, "a job was not acknowledged; it will come again");
+    static SELDOM: Seldom = Seldom::new();
+    if let Err(error) = delivery.done().await
+        && let Some(more) = SELDOM.again()
+    {
+        tracing::warn!(more, upload.id = %id, %error, "a job was not acknowledged; it will come again");
     }
 }
 

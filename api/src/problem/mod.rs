@@ -1,6 +1,6 @@
 //! What a client is told when something is not done: problem+json (RFC 9457) with a stable `code`. The
 //! one table of codes is [`Code::row`]; errors of the parts become problems here and nowhere else. What
-//! is our fault or S3's is logged once, here, and its cause is not shown.
+//! is our fault or S3's is logged here, once for an outage, and its cause is not shown.
 
 mod code;
 
@@ -12,6 +12,7 @@ use poem_openapi::{ApiResponse, Object};
 use upflow_core::db::{self, DbErr};
 use upflow_core::lifecycle::Status;
 use upflow_core::orphans;
+use upflow_core::seldom::Seldom;
 use upflow_core::storage::{ErrorKind, StorageError};
 use upflow_core::uploads;
 
@@ -249,7 +250,10 @@ impl From<DbErr> for Problem {
 }
 
 fn database_unavailable(error: &dyn std::fmt::Display) -> Problem {
-    tracing::error!(%error, "the database does not answer");
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(more) = SELDOM.again() {
+        tracing::error!(%error, more, "the database does not answer");
+    }
     Problem::new(Code::DatabaseUnavailable, "nothing is lost: try again in a moment")
 }
 
@@ -257,7 +261,10 @@ impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         match error.kind {
             ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Denied => {
-                tracing::error!(%error, "the storage does not answer");
+                static SELDOM: Seldom = Seldom::new();
+                if let Some(more) = SELDOM.again() {
+                    tracing::error!(%error, more, "the storage does not answer");
+                }
                 let detail = "nothing is lost: try again in a moment";
                 let problem = Problem::new(Code::StorageUnavailable, detail);
                 match error.retry_after {

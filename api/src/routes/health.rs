@@ -11,6 +11,7 @@ use poem::{EndpointExt, IntoResponse, Response, Route, get, handler};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use upflow_core::seldom::Seldom;
 use upflow_core::{Context, db};
 
 use super::Shared;
@@ -76,9 +77,9 @@ impl Sight {
             return seen;
         }
         let (database, storage, queue) = tokio::join!(
-            check("database", db::ping(&ctx.db)),
-            check("storage", ctx.storage.check_bucket()),
-            check("queue", ctx.queue.ping()),
+            check("database", &DATABASE, db::ping(&ctx.db)),
+            check("storage", &STORAGE, ctx.storage.check_bucket()),
+            check("queue", &QUEUE, ctx.queue.ping()),
         );
         let seen = Seen { database, storage, queue };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), seen));
@@ -91,19 +92,23 @@ impl Sight {
     }
 }
 
+/// Asked every few seconds, for as long as it is away.
+static DATABASE: Seldom = Seldom::new();
+static STORAGE: Seldom = Seldom::new();
+static QUEUE: Seldom = Seldom::new();
+
 async fn check<E: std::fmt::Display>(
     part: &'static str,
+    seldom: &Seldom,
     ping: impl Future<Output = Result<(), E>>,
 ) -> bool {
-    match tokio::time::timeout(CHECK_TIMEOUT, ping).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(part, %error, "not ready");
-            false
-        }
-        Err(_) => {
-            tracing::warn!(part, "not ready: no answer in {CHECK_TIMEOUT:?}");
-            false
-        }
+    let why = match tokio::time::timeout(CHECK_TIMEOUT, ping).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {CHECK_TIMEOUT:?}"),
+    };
+    if let Some(more) = seldom.again() {
+        tracing::warn!(part, error = why, more, "not ready");
     }
+    false
 }

@@ -10,6 +10,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use upflow_core::db::now;
 use upflow_core::orphans::{self, Place, Removal};
+use upflow_core::storage::ErrorKind;
 use upflow_core::uploads as rows;
 use uuid::Uuid;
 
@@ -128,7 +129,15 @@ impl Operators {
             Some(text) => parse_place(text)
                 .ok_or_else(|| Problem::bad_field("?cursor", "is no next_cursor of a page"))?,
         };
-        let (found, next) = orphans::page(&state.ctx, from).await?;
+        let (found, next) = match orphans::page(&state.ctx, from).await {
+            // A place that S3 does not know is in no answer of ours.
+            Err(orphans::Error::Storage(error))
+                if cursor.0.is_some() && error.kind == ErrorKind::Refused =>
+            {
+                return Err(Problem::bad_field("?cursor", "is no next_cursor of a page"));
+            }
+            found => found?,
+        };
         let orphans = found.iter().map(|(id, orphan)| shown_orphan(*id, orphan));
         Ok(Json(OrphanPage {
             orphans: orphans.collect(),

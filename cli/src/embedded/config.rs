@@ -35,6 +35,9 @@ pub struct StoreArgs {
     /// The region that requests have to be signed for
     #[arg(long, env = "UPFLOW_S3_REGION", default_value = REGION)]
     pub s3_region: String,
+    /// The space that objects and parts may take, as in 100GiB; by default what the disk has
+    #[arg(long, env = "UPFLOW_S3_MAX_BYTES", default_value = "", value_name = "SIZE")]
+    pub s3_max_bytes: String,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub struct StoreSettings {
     pub data_dir: PathBuf,
     pub bucket: String,
     pub region: String,
+    /// The space that objects and parts may take; `None` is the disk's.
+    pub max_bytes: Option<u64>,
     /// None: those of the data folder, made at the first run.
     pub credentials: Option<StaticCredentials>,
 }
@@ -56,6 +61,7 @@ impl StoreSettings {
             data_dir: dir.to_owned(),
             bucket: BUCKET.to_owned(),
             region: REGION.to_owned(),
+            max_bytes: None,
             credentials: None,
         }
     }
@@ -66,12 +72,17 @@ impl StoreArgs {
         let port = faults.number("UPFLOW_S3_PORT", &self.s3_port, 0..=u16::MAX);
         let bucket = bucket(self.s3_bucket, faults);
         let region = region(self.s3_region, faults);
+        let max_bytes = match self.s3_max_bytes.trim() {
+            "" => Some(None),
+            text => faults.bytes("UPFLOW_S3_MAX_BYTES", text, 1..=i64::MAX).map(Some),
+        };
         let credentials = credentials(faults);
         Some(StoreSettings {
             port: port?,
             data_dir: self.data_dir,
             bucket: bucket?,
             region: region?,
+            max_bytes: max_bytes?.map(i64::unsigned_abs),
             credentials: credentials?,
         })
     }

@@ -14,7 +14,7 @@ use upflow_core::config::StaticCredentials;
 use super::config::StoreSettings;
 use super::credentials;
 use super::s3::{Credentials, S3Server, S3Settings};
-use super::store::{Store, durable};
+use super::store::{Options, Store, durable};
 
 /// A local S3 server that is running. It ends when the token it was started with is cancelled.
 pub struct LocalS3 {
@@ -36,7 +36,7 @@ impl LocalS3 {
             .with_context(|| format!("the data folder {} cannot be made", dir.display()))?;
         let address = listener.local_addr()?;
         // The store first: it is this process's once it is open, and so the keys are made only once.
-        let store = open(dir).await?;
+        let store = open(dir, settings.max_bytes).await?;
         let credentials = match &settings.credentials {
             Some(given) => given.clone(),
             None => credentials::load_or_make(dir)?,
@@ -62,9 +62,11 @@ impl LocalS3 {
     }
 }
 
-async fn open(dir: &Path) -> anyhow::Result<Store> {
+async fn open(dir: &Path, max_bytes: Option<u64>) -> anyhow::Result<Store> {
     let folder = dir.join("s3");
-    let opened = tokio::task::spawn_blocking(move || Store::open(&folder)).await?;
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open_with(&folder, Options { max_bytes }))
+            .await?;
     opened.map_err(|error| match error.kind() {
         ErrorKind::ResourceBusy => anyhow::anyhow!(
             "the data folder {} is in use by another upflow: stop that one, or choose another folder with \

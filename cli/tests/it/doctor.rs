@@ -29,7 +29,7 @@ pub const SUITE: Suite = suite! { "doctor":
     fix_adds_the_lifecycle_rules_and_the_next_look_finds_them,
 };
 
-type Environment = BTreeMap<&'static str, String>;
+pub type Environment = BTreeMap<&'static str, String>;
 
 /// What it says of each thing, and its exit code.
 async fn doctor(stack: &Stack, environment: &Environment, more: &[&str]) -> (Value, Option<i32>) {
@@ -121,7 +121,7 @@ async fn a_deployment_that_is_well_is_told_so_line_by_line_and_nothing_is_left(s
 }
 
 /// `upflow s3` with keys of its own, and the environment that leads to it.
-async fn local_s3(stack: &Stack) -> (Running, Environment) {
+pub async fn local_s3(stack: &Stack) -> (Running, Environment) {
     let (key, secret) = ("doctor", "a-secret-of-the-doctor");
     let port = free_port();
     let mut command = program("upflow");
@@ -264,7 +264,7 @@ async fn a_database_that_is_gone_or_not_migrated_is_found(stack: Stack) {
     assert_eq!(verdicts(&report, "failed"), ["database"]);
 }
 
-async fn redis(stack: &Stack, more: &[&str]) -> (Running, u16) {
+pub async fn redis(stack: &Stack, more: &[&str]) -> (Running, u16) {
     let port = free_port();
     let mut command = tokio::process::Command::new("redis-server");
     command

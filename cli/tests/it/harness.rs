@@ -4,168 +4,25 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
-use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upflow::embedded::Foundation;
 use upflow_api::config::ServeSettings;
-use upflow_api::limits::ClientLimits;
 use upflow_core::Context;
-use upflow_core::config::{DatabaseSettings, Limits, StorageSettings};
+use upflow_core::config::{DatabaseSettings, StorageSettings};
 use upflow_core::metrics::Metrics;
 use upflow_core::queue::Queue;
 use upflow_core::storage::Storage;
-use upflow_worker::WorkerSettings;
 
-use crate::production::{Production, services};
+use crate::production::Production;
 use crate::proxy::Proxy;
 
-/// The longest that one test may take.
-const TEST_TIMEOUT: Duration = Duration::from_secs(180);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// SQLite, local S3, queue in memory.
-    Embedded,
-    /// PostgreSQL, Redis, and an S3 server on loopback.
-    Production,
-    /// PostgreSQL, Redis, and the bucket of the environment.
-    Bucket,
-}
-
-type Test = fn(Stack) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What a test may want otherwise.
-#[derive(Clone)]
-pub struct Options {
-    pub limits: Limits,
-    pub serve: ServeSettings,
-    pub worker: WorkerSettings,
-    /// Reach database, queue and storage through gates that can be shut.
-    pub gated: bool,
-    /// API, workers and clients reach S3 through a proxy; only the test itself does not.
-    pub proxied: bool,
-    /// Instead of a prefix of its own.
-    pub key_prefix: Option<String>,
-    /// One try of a call to S3.
-    pub s3_timeout: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            limits: Limits {
-                url_life: Duration::from_secs(900),
-                upload_life: Duration::from_secs(7 * 24 * 3600),
-                retention: Duration::from_secs(30 * 24 * 3600),
-                eager: true,
-                s3_calls_per_request: 16,
-            },
-            serve: ServeSettings::open(ClientLimits::default()),
-            worker: WorkerSettings {
-                jobs: 4,
-                copies: 8,
-                stream_memory: 64 * 1024 * 1024,
-                lease: Duration::from_secs(5),
-                attempts: 100,
-                cleanup_grace: Duration::from_secs(1),
-                janitor_interval: Duration::from_millis(300),
-                orphan_interval: Duration::ZERO,
-            },
-            gated: false,
-            proxied: false,
-            key_prefix: None,
-            s3_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Tests that run on any backend.
-#[derive(Clone, Copy)]
-pub struct Suite {
-    pub name: &'static str,
-    pub tests: &'static [(&'static str, Test)],
-}
-
-/// Makes a [`Suite`] of `async fn(Stack)`s.
-#[macro_export]
-macro_rules! suite {
-    ($name:literal: $($test:ident,)*) => {
-        $crate::harness::Suite {
-            name: $name,
-            tests: &[$((stringify!($test), |stack| Box::pin($test(stack)))),*],
-        }
-    };
-}
-
-impl Suite {
-    pub fn trials(self, backend: Backend) -> Vec<Trial> {
-        let (there, required) = (backend.is_there(), backend.is_required());
-        let tests = self.tests.iter().map(|&(test, run)| {
-            let name = format!("{}::{}::{test}", backend.name(), self.name);
-            let trial = Trial::test(name, move || run_test(backend, run));
-            // Never passed where a service is missing; and with `scripts/test` never left out.
-            trial.with_ignored_flag(!there && !required)
-        });
-        tests.collect()
-    }
-}
-
-impl Backend {
-    fn name(self) -> &'static str {
-        match self {
-            Backend::Embedded => "embedded",
-            Backend::Production => "production",
-            Backend::Bucket => "bucket",
-        }
-    }
-
-    pub fn is_there(self) -> bool {
-        match self {
-            Backend::Embedded => true,
-            Backend::Production => services().is_some(),
-            Backend::Bucket => std::env::var_os("TEST_S3_ENV").is_some(),
-        }
-    }
-
-    fn is_required(self) -> bool {
-        self == Backend::Production && std::env::var_os("TEST_REQUIRE_SERVICES").is_some()
-    }
-}
-
-fn run_test(backend: Backend, test: Test) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failed::from(error.to_string()))?;
-    let outcome = runtime.block_on(async {
-        let stack = Stack::start(backend, Options::default()).await;
-        let run = AssertUnwindSafe(test(stack.clone())).catch_unwind();
-        let outcome = match tokio::time::timeout(TEST_TIMEOUT, run).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(panic)) => Err(text_of(panic)),
-            Err(_) => Err(format!("took longer than {TEST_TIMEOUT:?}")),
-        };
-        stack.tear_down().await;
-        outcome
-    });
-    runtime.shutdown_timeout(Duration::from_secs(5));
-    outcome.map_err(Failed::from)
-}
-
-fn text_of(panic: Box<dyn std::any::Any + Send>) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "the test panicked".to_owned())
-}
+pub use crate::options::Options;
+pub use crate::suites::{Backend, Suite};
 
 /// A running UpFlow; clones are the same one.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ mod ahead;
 mod api;
 mod aws_clients;
 mod backends;
+mod balancer;
 mod browser;
 mod chaos;
 mod client;
@@ -19,8 +20,10 @@ mod connections;
 mod containers;
 mod crash;
 mod doctor;
+mod drills;
 mod faults;
 mod flow;
+mod full;
 mod gate;
 mod hardening;
 mod harness;
@@ -32,6 +35,7 @@ mod locked;
 mod metrics;
 mod mortal;
 mod openmetrics;
+mod options;
 mod outage;
 mod processes;
 mod production;
@@ -40,9 +44,11 @@ mod proxy;
 mod queries;
 mod requests;
 mod resume;
+mod rolling;
 mod s3_command;
 mod sdk;
 mod storage;
+mod suites;
 mod traces;
 mod waiting;
 mod worker;
@@ -63,7 +69,8 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 18] = [
+    let everywhere: [Suite; 19] = [
+        drills::CLOCKS,
         api::SUITE,
         admin::SUITE,
         metrics::SUITE,
@@ -88,11 +95,13 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
         trials.extend(suite.trials(Backend::Production));
     }
-    for suite in [command::BARE, metrics::BARE, s3_command::SUITE, crash::SUITE] {
+    for suite in [command::BARE, full::SUITE, metrics::BARE, s3_command::SUITE, crash::SUITE] {
         trials.extend(suite.trials(Backend::Embedded));
     }
     trials.extend(access::PROGRAMS.trials(Backend::Production));
     trials.extend(doctor::SUITE.trials(Backend::Production));
+    trials.extend(rolling::SUITE.trials(Backend::Production));
+    trials.extend(drills::SUITE.trials(Backend::Production));
     trials.extend(traces::SUITE.trials(Backend::Production));
     trials.extend(metrics::PROGRAMS.trials(Backend::Production));
     trials.extend(worker::REDIS.trials(Backend::Production));

@@ -43,7 +43,8 @@ pub fn environment(stack: &Stack) -> BTreeMap<&'static str, String> {
             ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
             ("S3_ENDPOINT_URL", storage.endpoint.as_ref().unwrap().to_string()),
             ("S3_KEY_PREFIX", storage.key_prefix.clone()),
-            // One that another program of this machine may have is none of theirs.
+            // None that another program on this machine may have.
+            ("UPFLOW_PORT", "0".to_owned()),
             ("UPFLOW_METRICS_ADDR", "off".to_owned()),
             ("UPFLOW_LEASE", "3s".to_owned()),
             ("UPFLOW_JANITOR_INTERVAL", "500ms".to_owned()),

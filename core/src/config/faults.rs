@@ -72,6 +72,30 @@ impl Faults {
         duration
     }
 
+    /// A number of bytes, with a binary unit or without, within `range`.
+    pub fn bytes(
+        &mut self,
+        variable: &str,
+        text: &str,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Option<i64> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let power = ["", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit.trim());
+        let bytes = number.parse::<i64>().ok().zip(power);
+        let bytes = bytes.and_then(|(number, power)| number.checked_mul(1 << (10 * power)));
+        let bytes = bytes.filter(|bytes| range.contains(bytes));
+        if bytes.is_none() {
+            let (least, most) = (range.start(), range.end());
+            let form = "in bytes, or with KiB, MiB, GiB or TiB as in 8MiB";
+            self.add(
+                variable,
+                format!("must be a size from {least} to {most} {form}, not {text:?}"),
+            );
+        }
+        bytes
+    }
+
     pub fn flag(&mut self, variable: &str, value: &str) -> Option<bool> {
         match value.trim().to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => Some(true),

@@ -25,6 +25,8 @@ use crate::config::QueueSettings;
 const GROUP: &str = "workers";
 const FIELD: &str = "upload_id";
 const MAX_LENGTH: i64 = 100_000;
+/// The most entries that a consumer hands back as it leaves: one for each of its places.
+const HELD: u64 = 1_000;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 
 type Entry = (String, HashMap<String, String>);
@@ -244,9 +246,28 @@ impl RedisConsumer {
         Ok(())
     }
 
+    /// An entry that came while the worker was told to stop was taken by a read that nobody waited for any more:
+    /// announced again, it is another worker's at once.
+    async fn hand_back(&self) -> Result<(), QueueError> {
+        let (client, stream) = (&self.queue.client, &self.queue.stream);
+        // From id 0: what this consumer has been given and has not acknowledged.
+        let held: Option<Entries> =
+            client.xreadgroup(GROUP, &self.name, Some(HELD), None, false, stream, "0").await?;
+        for (id, fields) in held.unwrap_or_default().into_iter().flat_map(|(_, list)| list) {
+            if let Some(upload_id) = fields.get(FIELD).and_then(|id| id.parse().ok()) {
+                self.queue.push(Job { upload_id }).await?;
+            }
+            self.queue.acknowledge(&id).await?;
+        }
+        Ok(())
+    }
+
     pub async fn leave(self) {
         // First the connection, so that no read is left on it that could still be given an entry.
         let _ = self.blocking.quit().await;
+        if let Err(error) = self.hand_back().await {
+            tracing::debug!(%error, "what was taken last was not handed back; it will be taken over");
+        }
         // Removing a consumer drops its pending entries from the group, so only an idle one may go.
         let client = &self.queue.client;
         let pending: Result<Vec<Value>, _> = client

@@ -5,6 +5,7 @@ use std::time::Duration;
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::queue::Job;
+use upflow_core::seldom::Seldom;
 use upflow_core::uploads::{self, Failure, Upload};
 use uuid::Uuid;
 
@@ -86,7 +87,11 @@ async fn try_again(
     if upload.attempts >= most {
         return give_up(worker, &upload, lease, &why).await;
     }
-    tracing::warn!(upload.id = %id, attempt = upload.attempts, why, "will try again");
+    static SELDOM: Seldom = Seldom::new();
+    // Each attempt is an event of its upload; the log has an outage once.
+    if let Some(more) = SELDOM.again() {
+        tracing::warn!(upload.id = %id, attempt = upload.attempts, why, more, "will try again");
+    }
     let pause = pause(upload.attempts, retry_after);
     let handed = uploads::hand_back(db, id, lease.id, now() + pause, why, true, now());
     worker.ask(handed).await?;

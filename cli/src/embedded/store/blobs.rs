@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub struct Blobs {
     table: Mutex<HashMap<BlobId, Entry>>,
     used: AtomicU64,
     limit: AtomicU64,
+    /// The limit has refused something since anything was removed: told once.
+    full: AtomicBool,
     /// Held as long as anything may write: two processes would remove each other's blobs.
     _lock: File,
 }
@@ -53,6 +55,7 @@ impl Blobs {
             table: Mutex::default(),
             used: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
+            full: AtomicBool::new(false),
             _lock: lock,
         };
         blobs.set_limit(limit);
@@ -97,14 +100,27 @@ impl Blobs {
     pub fn check_room(&self, bytes: u64) -> io::Result<()> {
         self.with_more(self.used.load(Ordering::Relaxed), bytes)
             .map(drop)
-            .ok_or(io::ErrorKind::StorageFull.into())
+            .ok_or_else(|| self.is_full())
+    }
+
+    fn is_full(&self) -> io::Error {
+        if !self.full.swap(true, Ordering::Relaxed) {
+            let (used, limit) =
+                (self.used.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed));
+            tracing::warn!(
+                used,
+                limit,
+                "the store is full: raise UPFLOW_S3_MAX_BYTES, or end uploads"
+            );
+        }
+        io::ErrorKind::StorageFull.into()
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| self.with_more(used, bytes))
             .map(drop)
-            .map_err(|_| io::ErrorKind::StorageFull.into())
+            .map_err(|_| self.is_full())
     }
 
     fn with_more(&self, used: u64, bytes: u64) -> Option<u64> {
@@ -167,7 +183,10 @@ impl Blobs {
         let remove = move || {
             for (id, size) in orphans {
                 match durable::remove_if_there(&blobs.path(id)) {
-                    Ok(()) => drop(blobs.used.fetch_sub(size, Ordering::Relaxed)),
+                    Ok(()) => {
+                        blobs.used.fetch_sub(size, Ordering::Relaxed);
+                        blobs.full.store(false, Ordering::Relaxed);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a blob that nobody needs stays until the next start")
                     }
