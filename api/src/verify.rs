@@ -48,7 +48,8 @@ pub async fn inspect(
     let pages = upload.total_chunks.unsigned_abs().div_ceil(PAGE) as usize;
     if indexes.len() < HEADS_FOR_A_PAGE * pages {
         // HEAD needs nothing of the rows: they are read meanwhile.
-        let (rows, heads) = tokio::join!(rows_of(ctx, upload, indexes), heads(ctx, upload, indexes));
+        let (rows, heads) =
+            tokio::join!(rows_of(ctx, upload, indexes), heads(ctx, upload, indexes));
         return Ok(judged(upload, &rows?, heads?));
     }
     let rows = rows_of(ctx, upload, indexes).await?;

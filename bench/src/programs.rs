@@ -172,7 +172,12 @@ pub fn cpu_of(process: &str, whose: Whose) -> anyhow::Result<Duration> {
         Whose::Its => 11,
         Whose::Childrens => 13,
     };
-    let ticks: u64 = fields.get(first..first + 2).context("too short")?.iter().map(|f| f.parse::<u64>()).sum::<Result<u64, _>>()?;
+    let ticks: u64 = fields
+        .get(first..first + 2)
+        .context("too short")?
+        .iter()
+        .map(|f| f.parse::<u64>())
+        .sum::<Result<u64, _>>()?;
     // Linux shows hundredths of a second, whatever its own clock.
     Ok(Duration::from_millis(ticks * 10))
 }

@@ -6,6 +6,7 @@ mod lock;
 mod m20261123_000001_uploads;
 mod m20261124_000002_upkeep;
 mod m20261125_000001_owner_quota;
+mod m20261125_000002_chunk_counts;
 
 pub use lock::up;
 use sea_orm_migration::prelude::*;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_uploads::Migration),
             Box::new(m20261124_000002_upkeep::Migration),
             Box::new(m20261125_000001_owner_quota::Migration),
+            Box::new(m20261125_000002_chunk_counts::Migration),
         ]
     }
 

@@ -56,7 +56,18 @@ impl Plan {
         }
         let Place { endpoint, bucket, region, key, secret } = server.place.clone();
         Ok(Plan {
-            file, length, chunk, at_once, urls, keys, assemble, endpoint, bucket, region, key, secret,
+            file,
+            length,
+            chunk,
+            at_once,
+            urls,
+            keys,
+            assemble,
+            endpoint,
+            bucket,
+            region,
+            key,
+            secret,
         })
     }
 }

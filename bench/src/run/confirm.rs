@@ -171,21 +171,46 @@ impl Found {
     fn rows(&self, on: &str, chunks: usize, memory: f64) -> Vec<Row> {
         let heads = "HEADs at the same concurrency";
         vec![
-            Row::of("confirm_chunks, processor time of the API for a chunk", on, Unit::Microseconds, &self.cpu)
-                .by_rounds("a HEAD and an INSERT in a loop", &self.cpu, &self.loop_cpu)
-                .goal(Goal::TimesFloor(1.5)),
-            Row::of("confirms by confirm_chunks, 16 HEADs at once", on, Unit::PerSecond, &self.batch_rate)
-                .by_rounds(heads, &self.batch_rate, &self.head_rate)
-                .goal(Goal::OfFloor(0.7)),
-            Row::of("confirms by confirm_chunk, 16 calls at once", on, Unit::PerSecond, &self.first)
-                .by_rounds(heads, &self.first, &self.head_rate)
-                .goal(Goal::OfFloor(0.7)),
+            Row::of(
+                "confirm_chunks, processor time of the API for a chunk",
+                on,
+                Unit::Microseconds,
+                &self.cpu,
+            )
+            .by_rounds("a HEAD and an INSERT in a loop", &self.cpu, &self.loop_cpu)
+            .goal(Goal::TimesFloor(1.5)),
+            Row::of(
+                "confirms by confirm_chunks, 16 HEADs at once",
+                on,
+                Unit::PerSecond,
+                &self.batch_rate,
+            )
+            .by_rounds(heads, &self.batch_rate, &self.head_rate)
+            .goal(Goal::OfFloor(0.7)),
+            Row::of(
+                "confirms by confirm_chunk, 16 calls at once",
+                on,
+                Unit::PerSecond,
+                &self.first,
+            )
+            .by_rounds(heads, &self.first, &self.head_rate)
+            .goal(Goal::OfFloor(0.7)),
             // Times are held against each other: of rates, the first against the last.
-            Row::of(format!("first thousand confirms of {chunks}, by confirm_chunk"), on, Unit::PerSecond, &self.first)
-                .by_rounds("last thousand", &self.first, &self.last)
-                .goal(Goal::TimesFloor(1.1)),
-            Row::of(format!("last call of confirm_chunks, of {chunks}, against the first: times"), on, Unit::Requests, &self.batches)
-                .goal(Goal::AtMost(1.1)),
+            Row::of(
+                format!("first thousand confirms of {chunks}, by confirm_chunk"),
+                on,
+                Unit::PerSecond,
+                &self.first,
+            )
+            .by_rounds("last thousand", &self.first, &self.last)
+            .goal(Goal::TimesFloor(1.1)),
+            Row::of(
+                format!("last call of confirm_chunks, of {chunks}, against the first: times"),
+                on,
+                Unit::Requests,
+                &self.batches,
+            )
+            .goal(Goal::AtMost(1.1)),
             Row::of(format!("get_upload at {chunks} chunks"), on, Unit::Milliseconds, &self.look)
                 .against("at 10 chunks", super::rows::median(&self.look_few))
                 .goal(Goal::AboveFloor(3.0)),

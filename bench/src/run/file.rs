@@ -24,7 +24,12 @@ pub struct Ran {
 }
 
 /// 8 MiB chunks, eight at a time.
-pub async fn large(kind: Kind, eager: bool, folder: &Path, scale: &Scale) -> anyhow::Result<Vec<Row>> {
+pub async fn large(
+    kind: Kind,
+    eager: bool,
+    folder: &Path,
+    scale: &Scale,
+) -> anyhow::Result<Vec<Row>> {
     let (length, chunk) = (scale.file_mib * MIB, 8 * MIB);
     let wishes = Wishes { eager, ..Wishes::default() };
     let site = Site::start(kind, folder, &format!("file-{eager}"), wishes).await?;
@@ -64,10 +69,20 @@ pub async fn large(kind: Kind, eager: bool, folder: &Path, scale: &Scale) -> any
             .goal(Goal::TimesFloor(1.3)),
         Row::of("processor time of API and worker for a GiB", &on, Unit::Seconds, &served)
             .goal(Goal::AtMost(0.15)),
-        Row::new("memory of the API meanwhile, at its peak", &on, Unit::Mebibytes, mib(site.api_process.peak_memory()?))
-            .goal(Goal::AtMost(40.0)),
-        Row::new("memory of the worker meanwhile, at its peak", &on, Unit::Mebibytes, mib(site.worker.peak_memory()?))
-            .goal(Goal::AtMost(40.0)),
+        Row::new(
+            "memory of the API meanwhile, at its peak",
+            &on,
+            Unit::Mebibytes,
+            mib(site.api_process.peak_memory()?),
+        )
+        .goal(Goal::AtMost(40.0)),
+        Row::new(
+            "memory of the worker meanwhile, at its peak",
+            &on,
+            Unit::Mebibytes,
+            mib(site.worker.peak_memory()?),
+        )
+        .goal(Goal::AtMost(40.0)),
     ];
     site.end().await?;
     Ok(rows)
@@ -107,10 +122,20 @@ pub async fn small(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
         Row::of(format!("{what}, until completed"), on, Unit::Seconds, &walls.0)
             .by_rounds("bare PUTs", &walls.0, &walls.1)
             .goal(Goal::TimesFloor(1.3)),
-        Row::new("memory of the API meanwhile, at its peak", format!("{on}, 64 KiB chunks"), Unit::Mebibytes, mib(site.api_process.peak_memory()?))
-            .goal(Goal::AtMost(40.0)),
-        Row::new("memory of the worker meanwhile, at its peak", format!("{on}, 64 KiB chunks"), Unit::Mebibytes, mib(site.worker.peak_memory()?))
-            .goal(Goal::AtMost(40.0)),
+        Row::new(
+            "memory of the API meanwhile, at its peak",
+            format!("{on}, 64 KiB chunks"),
+            Unit::Mebibytes,
+            mib(site.api_process.peak_memory()?),
+        )
+        .goal(Goal::AtMost(40.0)),
+        Row::new(
+            "memory of the worker meanwhile, at its peak",
+            format!("{on}, 64 KiB chunks"),
+            Unit::Mebibytes,
+            mib(site.worker.peak_memory()?),
+        )
+        .goal(Goal::AtMost(40.0)),
     ];
     site.end().await?;
     Ok(rows)
@@ -155,9 +180,14 @@ pub async fn upload(site: &Site, file: &Path, chunk: usize) -> anyhow::Result<Ra
     ran(command).await
 }
 
-async fn bare(site: &Site, file: &Path, length: usize, chunk: usize, assemble: bool) -> anyhow::Result<Ran> {
-    let plan =
-        Plan::make(&site.server, file.to_owned(), length, chunk, AT_ONCE, assemble).await?;
+async fn bare(
+    site: &Site,
+    file: &Path,
+    length: usize,
+    chunk: usize,
+    assemble: bool,
+) -> anyhow::Result<Ran> {
+    let plan = Plan::make(&site.server, file.to_owned(), length, chunk, AT_ONCE, assemble).await?;
     let path = site.folder.join("plan.json");
     std::fs::write(&path, serde_json::to_vec(&plan)?)?;
     let mut command = Command::new(std::env::current_exe()?);

@@ -31,7 +31,11 @@ struct Clients<'a> {
 }
 
 /// What a load has shown: rows, and bars for a plot.
-pub async fn load(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<(Vec<Row>, Vec<Bar>)> {
+pub async fn load(
+    kind: Kind,
+    folder: &Path,
+    scale: &Scale,
+) -> anyhow::Result<(Vec<Row>, Vec<Bar>)> {
     let site = Site::start(kind, folder, "load", Wishes::default()).await?;
     let body = Body::noise(SMALL);
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
@@ -64,7 +68,12 @@ pub async fn load(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<(V
         for (share, shade) in [(0.5, 0), (0.95, 1), (0.99, 2)] {
             let time = percentile(&mut times, share);
             let name = format!("{call}, p{:.0}", share * 100.0);
-            rows.push(Row::new(format!("{UPLOADS} uploads of {CHUNKS} chunks: {name}"), on, Unit::Milliseconds, time));
+            rows.push(Row::new(
+                format!("{UPLOADS} uploads of {CHUNKS} chunks: {name}"),
+                on,
+                Unit::Milliseconds,
+                time,
+            ));
             let (text, colour) = (format!("{time:.1} ms"), SHADES[shade]);
             bars.push(Bar { name: format!("{name}, {on}"), length: time, text, colour });
         }
@@ -73,9 +82,14 @@ pub async fn load(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<(V
         let of = |(api, worker): &(f64, f64)| if which == 0 { *api } else { *worker };
         let (first, last) = (of(&memory[0]), memory.last().map(of).unwrap_or_default());
         rows.push(
-            Row::new(format!("memory of the {program} after the last wave of uploads"), on, Unit::Mebibytes, last)
-                .against("after the first", first)
-                .goal(Goal::TimesFloor(1.25)),
+            Row::new(
+                format!("memory of the {program} after the last wave of uploads"),
+                on,
+                Unit::Mebibytes,
+                last,
+            )
+            .against("after the first", first)
+            .goal(Goal::TimesFloor(1.25)),
         );
     }
     rows.push(
@@ -156,8 +170,9 @@ impl<'a> Clients<'a> {
                     let upload = api.init(CHUNKS, SMALL).await?;
                     let indexes: Vec<usize> = (0..CHUNKS).collect();
                     api.presign(&upload, &indexes, &self.body.checksum).await?;
+                    // Nothing that a worker would be busy with afterwards.
                     api.get(&upload).await?;
-                    api.abort(&upload).await
+                    api.get(&upload).await.map(drop)
                 }
             })
             .buffer_unordered(16)

@@ -54,9 +54,19 @@ pub async fn assembly(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Resul
         Row::of(&what, kind.name(), Unit::Seconds, &ours)
             .by_rounds("bare Create, UploadPartCopy, Complete", &ours, &floor)
             .goal(Goal::TimesFloor(1.1)),
-        Row::new(format!("{what}, memory of the worker"), kind.name(), Unit::Mebibytes, peak as f64 / MIB as f64)
-            .goal(Goal::AtMost(64.0)),
-        Row::of(format!("{what}, completed until the client knows, with its own call of complete"), kind.name(), Unit::Milliseconds, &told),
+        Row::new(
+            format!("{what}, memory of the worker"),
+            kind.name(),
+            Unit::Mebibytes,
+            peak as f64 / MIB as f64,
+        )
+        .goal(Goal::AtMost(64.0)),
+        Row::of(
+            format!("{what}, completed until the client knows, with its own call of complete"),
+            kind.name(),
+            Unit::Milliseconds,
+            &told,
+        ),
     ])
 }
 

@@ -27,9 +27,13 @@ pub const SHADES: [&str; 3] = ["#90cdf4", "#4299e1", "#2b6cb0"];
 pub fn goals(rows: &[Row]) -> String {
     let bars = rows.iter().filter_map(|row| {
         let used = row.used()?;
-        let met = row.met? ;
+        let met = row.met?;
         Some(Bar {
-            name: if row.on.is_empty() { row.what.clone() } else { format!("{}, {}", row.what, row.on) },
+            name: if row.on.is_empty() {
+                row.what.clone()
+            } else {
+                format!("{}, {}", row.what, row.on)
+            },
             length: used,
             text: format!("{:.0} %", used * 100.0),
             colour: if met { GOOD } else { BAD },

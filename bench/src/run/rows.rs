@@ -64,12 +64,7 @@ impl Row {
     }
 
     /// The median of several figures.
-    pub fn of(
-        what: impl Into<String>,
-        on: impl Into<String>,
-        unit: Unit,
-        figures: &[f64],
-    ) -> Row {
+    pub fn of(what: impl Into<String>, on: impl Into<String>, unit: Unit, figures: &[f64]) -> Row {
         let mut row = Row::new(what, on, unit, median(figures));
         let low = figures.iter().copied().fold(f64::INFINITY, f64::min);
         let high = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -154,10 +149,11 @@ pub fn markdown(rows: &[Row]) -> String {
         "| what | on | ours | floor | ratio | goal | met |\n|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        let spread = row.spread.map(|(low, high)| {
-            format!(" ({} to {})", row.unit.show(low), row.unit.show(high))
-        });
-        let floor = row.floor.as_ref().map(|(what, floor)| format!("{}: {what}", row.unit.show(*floor)));
+        let spread = row
+            .spread
+            .map(|(low, high)| format!(" ({} to {})", row.unit.show(low), row.unit.show(high)));
+        let floor =
+            row.floor.as_ref().map(|(what, floor)| format!("{}: {what}", row.unit.show(*floor)));
         let met = match row.met {
             Some(true) => "yes",
             Some(false) => "**no**",

@@ -39,7 +39,10 @@ pub async fn url(scale: &Scale) -> anyhow::Result<Vec<Row>> {
         chunk_tag: None,
         timeout: LIFE,
         max_calls: 1,
-        credentials: Some(StaticCredentials { access_key: key.clone(), secret_key: secret.clone() }),
+        credentials: Some(StaticCredentials {
+            access_key: key.clone(),
+            secret_key: secret.clone(),
+        }),
     })
     .await;
     let signer = storage.signer(Utc::now()).await?;
@@ -120,7 +123,9 @@ pub async fn idle(kind: Kind, folder: &Path) -> anyhow::Result<Vec<Row>> {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let memory = site.api_process.memory()? as f64 / MIB as f64;
     site.end().await?;
-    Ok(vec![Row::new("idle memory of upflow-api", "", Unit::Mebibytes, memory).goal(Goal::AtMost(30.0))])
+    Ok(vec![
+        Row::new("idle memory of upflow-api", "", Unit::Mebibytes, memory).goal(Goal::AtMost(30.0)),
+    ])
 }
 
 /// A file of one chunk: what our client asks of the API, as the API has logged it, and the one PUT.
@@ -136,7 +141,12 @@ pub async fn one_chunk(kind: Kind, folder: &Path) -> anyhow::Result<Vec<Row>> {
     site.removed(&site.api.latest().await?).await?;
     site.end().await?;
     Ok(vec![
-        Row::new("requests for a file of one chunk: init, PUT, complete, one wait", "", Unit::Requests, calls + 1.0)
-            .goal(Goal::AtMost(4.0)),
+        Row::new(
+            "requests for a file of one chunk: init, PUT, complete, one wait",
+            "",
+            Unit::Requests,
+            calls + 1.0,
+        )
+        .goal(Goal::AtMost(4.0)),
     ])
 }

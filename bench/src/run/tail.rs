@@ -20,7 +20,8 @@ const LINE: u64 = 50_000_000;
 pub async fn tail(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<Vec<Row>> {
     let server = kind.server(folder, "tail").await?;
     let relay = Relay::limited(&server.place.endpoint, Some(LINE)).await?;
-    let wishes = Wishes { eager: true, public_endpoint: Some(relay.endpoint()), ..Wishes::default() };
+    let wishes =
+        Wishes { eager: true, public_endpoint: Some(relay.endpoint()), ..Wishes::default() };
     let site = Site::on(kind, server, folder, "tail", wishes).await?;
     let sizes = [scale.tail_mib, 8 * scale.tail_mib];
     let mut tails = [Vec::new(), Vec::new()];

@@ -55,6 +55,8 @@ pub struct Options {
     pub key_prefix: Option<String>,
     /// One try of a call to S3.
     pub s3_timeout: Duration,
+    /// Calls to S3 of a program at once.
+    pub s3_calls: usize,
 }
 
 impl Default for Options {
@@ -82,6 +84,7 @@ impl Default for Options {
             proxied: false,
             key_prefix: None,
             s3_timeout: Duration::from_secs(10),
+            s3_calls: 256,
         }
     }
 }
@@ -425,6 +428,7 @@ impl Stack {
 fn storage(ground: &Ground, proxy: Option<&Proxy>, options: &Options) -> StorageSettings {
     let mut storage = ground.settings().1;
     storage.timeout = options.s3_timeout;
+    storage.max_calls = options.s3_calls;
     if let Some(proxy) = proxy {
         storage.endpoint = Some(proxy.url());
         storage.public_endpoint = Some(proxy.url());

@@ -25,7 +25,8 @@ pub use janitor::{
     stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
-    ConfirmedChunks, Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner, progress, stats, statuses,
+    ConfirmedChunks, Cursor, Filter, Progress, Stats, confirmed_chunks, events, find, list, owner,
+    progress, stats, statuses,
 };
 
 use std::time::Duration;

@@ -67,7 +67,8 @@ fn endpoint() -> impl Strategy<Value = Option<Url>> {
         "[a-z]{1,8}\\.example\\.com(:[1-9][0-9]{2,3})?",
     ];
     let url = ("https?", host, "(/[a-z]{1,5})?");
-    let url = url.prop_map(|(scheme, host, path)| format!("{scheme}://{host}{path}/").parse().unwrap());
+    let url =
+        url.prop_map(|(scheme, host, path)| format!("{scheme}://{host}{path}/").parse().unwrap());
     proptest::option::of(url)
 }
 
@@ -95,9 +96,11 @@ fn settings() -> impl Strategy<Value = StorageSettings> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let keys = ("[A-Z0-9]{16,20}", "[A-Za-z0-9/+]{40}", proptest::option::of("[A-Za-z0-9/+=]{1,400}"));
+    let keys =
+        ("[A-Z0-9]{16,20}", "[A-Za-z0-9/+]{40}", proptest::option::of("[A-Za-z0-9/+=]{1,400}"));
     let filename = prop_oneof!["[ -~]{1,40}", any::<String>()];
-    let filename = filename.prop_filter_map("no name of a file", |name| Filename::parse(&name).ok());
+    let filename =
+        filename.prop_filter_map("no name of a file", |name| Filename::parse(&name).ok());
     let key = (any::<u128>(), 0..10_000, filename, any::<bool>()).prop_map(
         |(id, index, filename, chunk)| {
             let upload_id = Uuid::from_u128(id);
@@ -147,7 +150,8 @@ fn without_name(request: &mut aws_sdk_s3::config::http::HttpRequest) {
     let uri = request.uri().to_owned();
     let (before, query) = uri.split_once('?').unwrap_or((&uri, ""));
     let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("x-id=")).collect();
-    let query = if kept.concat().is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    let query =
+        if kept.concat().is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
     request.set_uri(format!("{before}{query}")).unwrap();
 }
 
