@@ -7,6 +7,7 @@ mod m20261123_000001_uploads;
 mod m20261124_000002_upkeep;
 mod m20261125_000001_owner_quota;
 mod m20261125_000002_traceparent;
+mod m20261125_000003_chunk_counts;
 mod state;
 
 pub use lock::up;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_upkeep::Migration),
             Box::new(m20261125_000001_owner_quota::Migration),
             Box::new(m20261125_000002_traceparent::Migration),
+            Box::new(m20261125_000003_chunk_counts::Migration),
         ]
     }
 

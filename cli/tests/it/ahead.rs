@@ -203,7 +203,11 @@ async fn a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worke
         let copy = call.operation == Operation::UploadPartCopy;
         copy.then_some(Fault::Delay(Duration::from_millis(300)))
     });
+    // All four under one lease: it begins once they are confirmed.
+    stack.stop_workers().await;
     upload.send_and_confirm(&bytes, 0..4).await;
+    stack.start_worker();
+    stack.call(Method::POST, &upload.path("/requeue")).await.expect(200);
     let row = eventually("a worker copies ahead", || async {
         let row = upflow_core::uploads::find(&stack.ctx().db, upload.id).await.unwrap();
         row.lease_id.is_some().then_some(row)

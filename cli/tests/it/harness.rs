@@ -261,6 +261,7 @@ impl Stack {
 fn storage(ground: &Ground, proxy: Option<&Proxy>, options: &Options) -> StorageSettings {
     let mut storage = ground.settings().1;
     storage.timeout = options.s3_timeout;
+    storage.max_calls = options.s3_calls;
     if let Some(proxy) = proxy {
         storage.endpoint = Some(proxy.url());
         storage.public_endpoint = Some(proxy.url());

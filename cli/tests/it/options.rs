@@ -21,6 +21,8 @@ pub struct Options {
     pub key_prefix: Option<String>,
     /// One try of a call to S3.
     pub s3_timeout: Duration,
+    /// Calls to S3 of a program at once.
+    pub s3_calls: usize,
 }
 
 impl Default for Options {
@@ -48,6 +50,7 @@ impl Default for Options {
             proxied: false,
             key_prefix: None,
             s3_timeout: Duration::from_secs(10),
+            s3_calls: 256,
         }
     }
 }

@@ -5,25 +5,29 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use reqwest::Method;
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TryGetable};
-use serde_json::Value;
+use serde_json::{Value, json};
 use upflow_core::db::{self, Db, now};
+use upflow_core::storage::ObjectKey;
 use upflow_core::uploads::{self as rows, Declared, Filter, SeenChunk};
 use uuid::Uuid;
 
-use crate::harness::{Stack, Suite};
+use crate::client::{KIB, Upload, crc64, noise};
+use crate::harness::{Stack, Suite, eventually};
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "queries":
     none_reads_a_growing_table_from_end_to_end,
+    the_count_of_confirmed_chunks_that_is_kept_is_that_of_the_rows,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
-const TABLES: [&str; 3] = ["upload_chunks", "upload_sessions", "upload_events"];
+const TABLES: [&str; 4] = ["upload_chunks", "upload_sessions", "upload_events", "upload_counts"];
 
 /// 40,000 uploads with four events each, most of them completed; a hundred of them under way, with ten
 /// thousand chunks each.
-const SEED: [&str; 5] = [
+const SEED: [&str; 6] = [
     // Rows that are made here need no look whether their upload is there.
     "SET session_replication_role = replica",
     "INSERT INTO upload_sessions (upload_id, filename, file_size, chunk_size, total_chunks, content_type,
@@ -43,6 +47,8 @@ const SEED: [&str; 5] = [
      FROM generate_series(0, 999999) n WHERE n % 10000 <> 9999",
     "INSERT INTO upload_events (event_id, upload_id, at, event)
      SELECT gen_random_uuid(), upload_id, created_at, 'event' FROM upload_sessions, generate_series(1, 4)",
+    "INSERT INTO upload_counts (upload_id, slot, confirmed)
+     SELECT upload_id, 0, total_chunks - 1 FROM upload_sessions",
     "ANALYZE",
 ];
 
@@ -153,10 +159,10 @@ async fn none_reads_a_growing_table_from_end_to_end(stack: Stack) {
     for seed in SEED {
         seeding.execute_unprepared(seed).await.unwrap();
     }
-    // What a connection has counted is written when it closes.
     seeding.close().await.unwrap();
-    let admin = &stack.ctx().db;
-    let before = scans(admin).await;
+    let watch = db::connect(&settings).await.unwrap();
+    alone(&watch).await;
+    let before = scans(&watch).await;
     // One connection, which keeps every statement that it has prepared.
     let db = db::connect(&settings).await.unwrap();
     ask_everything(&db).await;
@@ -175,7 +181,59 @@ async fn none_reads_a_growing_table_from_end_to_end(stack: Stack) {
     assert!(faults.is_empty(), "{faults:#?}");
     // The counts tell of what was really done, whatever was explained.
     db.close().await.unwrap();
-    assert_eq!(scans(admin).await, before);
+    alone(&watch).await;
+    assert_eq!(scans(&watch).await, before);
+}
+
+/// Ends every other connection: what one has counted is written when it has ended, at the latest.
+async fn alone(watch: &Db) {
+    let sql = "SELECT pg_terminate_backend(pid)::text AS ended FROM pg_stat_activity
+               WHERE datname = current_database() AND backend_type = 'client backend'
+                   AND pid <> pg_backend_pid()";
+    eventually("no other connection is left", || async {
+        all::<String>(watch, sql, &["ended"]).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+async fn the_count_of_confirmed_chunks_that_is_kept_is_that_of_the_rows(stack: Stack) {
+    let bytes = noise(20 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    futures::future::join_all((0..20).map(|index| upload.send(&bytes, index))).await;
+    let confirms = futures::future::join_all((0..16).map(|index| upload.confirm(index))).await;
+    for confirmed in confirms {
+        confirmed.expect(200);
+    }
+    kept(&stack, &upload, 16).await;
+    // Confirmed again; some of them and some more together.
+    assert_eq!(upload.confirm(3).await.expect(200)["uploaded_chunks_count"], 16);
+    let path = upload.path("/chunks/confirm");
+    let answer = stack.post(&path, json!({ "chunks": [14, 15, 16, 17] })).await.expect(200);
+    assert_eq!(answer["uploaded_chunks_count"], 18);
+    kept(&stack, &upload, 18).await;
+    // Declared anew, one is taken back; another one is gone.
+    upload.presign(5, Some(crc64(b"other bytes"))).await;
+    let key = ObjectKey::Chunk { upload_id: upload.id, index: 7 }.to_string();
+    stack.ctx().storage.delete_all(&key).await.unwrap();
+    stack.call(Method::POST, &upload.path("/reconcile")).await.expect(200);
+    // Reconcile has found those that were never confirmed.
+    kept(&stack, &upload, 18).await;
+    upload.send_and_confirm(&bytes, [5, 7]).await;
+    kept(&stack, &upload, 20).await;
+    upload.complete_and_wait().await;
+    kept(&stack, &upload, 20).await;
+}
+
+async fn kept(stack: &Stack, upload: &Upload, count: i64) {
+    let db = &stack.ctx().db;
+    let sql = format!(
+        "SELECT (SELECT sum(confirmed) FROM upload_counts WHERE upload_id = '{id}')::text AS kept,
+             (SELECT count(*) FROM upload_chunks
+              WHERE upload_id = '{id}' AND confirmed_at IS NOT NULL)::text AS counted",
+        id = upload.id
+    );
+    let found = all::<String>(db, &sql, &["kept", "counted"]).await;
+    assert_eq!(found[0], [count.to_string(), count.to_string()]);
 }
 
 async fn all<T: TryGetable>(db: &Db, sql: &str, columns: &[&str]) -> Vec<Vec<T>> {
@@ -188,7 +246,7 @@ async fn all<T: TryGetable>(db: &Db, sql: &str, columns: &[&str]) -> Vec<Vec<T>>
 /// How often each table was read from end to end.
 async fn scans(db: &Db) -> BTreeMap<String, String> {
     let sql = "SELECT relname::text, seq_scan::text FROM pg_stat_user_tables
-               WHERE relname IN ('upload_chunks', 'upload_sessions', 'upload_events')";
+               WHERE relname IN ('upload_chunks', 'upload_sessions', 'upload_events', 'upload_counts')";
     let found = all::<String>(db, sql, &["relname", "seq_scan"]).await;
     assert_eq!(found.len(), TABLES.len());
     found.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()

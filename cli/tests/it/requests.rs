@@ -1,5 +1,10 @@
 //! How few requests it takes: of our client to the API, of the API to S3.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
 use serde_json::json;
 use upflow_client::{FileUpload, Listener, Options as ClientOptions, Uploader};
 use url::Url;
@@ -14,6 +19,7 @@ pub const SUITE: Suite = suite! { "requests":
     many_chunks_without_checksums_are_confirmed_by_one_list,
     many_chunks_with_checksums_are_confirmed_by_a_head_each,
     complete_finds_many_chunks_without_checksums_by_one_list,
+    no_more_calls_to_s3_are_under_way_than_allowed,
 };
 
 async fn proxied(stack: &Stack) -> Stack {
@@ -81,4 +87,32 @@ async fn complete_finds_many_chunks_without_checksums_by_one_list(stack: Stack) 
     upload.complete().await.expect(202);
     assert_eq!(stack.proxy().count(Operation::ListObjects), 1);
     assert_eq!(stack.proxy().count(Operation::HeadObject), 0);
+}
+
+async fn no_more_calls_to_s3_are_under_way_than_allowed(stack: Stack) {
+    let stack = stack.sibling(Options { proxied: true, s3_calls: 3, ..Options::default() }).await;
+    stack.stop_workers().await;
+    let upload = sent(&stack, 16, true).await;
+    let (under_way, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let seen = most.clone();
+    stack.proxy().watch(move |_| {
+        let (under_way, most) = (under_way.clone(), seen.clone());
+        async move {
+            most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            None
+        }
+        .boxed()
+    });
+    let path = upload.path("/chunks/confirm");
+    let indexes: Vec<usize> = (0..16).collect();
+    let both = tokio::join!(
+        stack.post(&path, json!({ "chunks": indexes })),
+        stack.post(&path, json!({ "chunks": indexes })),
+    );
+    for answer in [both.0, both.1] {
+        assert_eq!(answer.expect(200)["confirmed"], json!(indexes));
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 3);
 }

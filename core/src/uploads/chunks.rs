@@ -6,9 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
+    QueryFilter, QueryOrder, QuerySelect, Statement,
 };
+use serde_json::json;
 use uuid::Uuid;
 
 use super::confirm::count;
@@ -86,18 +87,52 @@ pub(super) async fn write_declared(
             .exec(tx)
             .await?;
     }
-    let rows = declared.iter().filter_map(|d| {
-        d.checksum.map(|checksum| chunk::ActiveModel {
-            upload_id: Set(id),
-            chunk_index: Set(d.index),
-            declared_checksum: Set(Some(checksum.to_string())),
-            ..Default::default()
-        })
-    });
-    let rows: Vec<_> = rows.collect();
-    if rows.is_empty() {
-        return Ok(());
+    let mut rows = Vec::with_capacity(declared.len());
+    for Declared { index, checksum } in declared {
+        rows.extend(checksum.map(|checksum| (*index, checksum.to_string())));
     }
+    match tx.get_database_backend() {
+        _ if rows.is_empty() => Ok(()),
+        DbBackend::Postgres => declare_at_once(tx, id, rows).await,
+        _ => declare_rows(tx, id, rows).await,
+    }
+}
+
+/// What [`declare_rows`] does, with one text for any number of chunks, and one value for all of them: of a
+/// thousand rows, three thousand parameters take longer than to sign a thousand URLs.
+const DECLARE_AT_ONCE: &str = "
+    INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum)
+    SELECT $1, declared.chunk_index, declared.checksum FROM json_to_recordset($2::json)
+        AS declared (chunk_index integer, checksum text)
+    ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
+        declared_checksum = excluded.declared_checksum,
+        confirmed_at = CASE WHEN upload_chunks.checksum = excluded.declared_checksum
+            THEN upload_chunks.confirmed_at END";
+
+async fn declare_at_once(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    rows: Vec<(i32, String)>,
+) -> Result<(), Error> {
+    let row = |(chunk_index, checksum)| json!({ "chunk_index": chunk_index, "checksum": checksum });
+    let rows: Vec<_> = rows.into_iter().map(row).collect();
+    let values = [id.into(), json!(rows).to_string().into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, DECLARE_AT_ONCE, values);
+    tx.execute_raw(statement).await?;
+    Ok(())
+}
+
+async fn declare_rows(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    rows: Vec<(i32, String)>,
+) -> Result<(), Error> {
+    let rows = rows.into_iter().map(|(index, checksum)| chunk::ActiveModel {
+        upload_id: Set(id),
+        chunk_index: Set(index),
+        declared_checksum: Set(Some(checksum)),
+        ..Default::default()
+    });
     chunk::Entity::insert_many(rows)
         .on_conflict(
             OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])

@@ -96,7 +96,8 @@ fn in_order(seen: &[SeenChunk]) -> Vec<&SeenChunk> {
 }
 
 /// The transaction of `confirm` as one statement, and so one round trip, where nothing of the session
-/// changes. The text is the same for any number of chunks, so it is prepared once a connection.
+/// changes. The text is the same for any number of chunks, so it is prepared once a connection. What it reads
+/// is as it was before it: so many were confirmed, and those of `seen` that were not are so now.
 const AT_ONCE: &str = "
     WITH session AS (
         SELECT lease_until FROM upload_sessions
@@ -117,9 +118,11 @@ const AT_ONCE: &str = "
         RETURNING chunk_index
     )
     SELECT lease_until, (SELECT count(*) FROM written) + (
-        SELECT count(*) FROM upload_chunks
-        WHERE upload_id = $1 AND confirmed_at IS NOT NULL
-            AND chunk_index NOT IN (SELECT chunk_index FROM seen)
+        SELECT COALESCE(sum(confirmed), 0) FROM upload_counts WHERE upload_id = $1
+    ) - (
+        SELECT count(*) FROM seen JOIN upload_chunks AS before
+            ON before.upload_id = $1 AND before.chunk_index = seen.chunk_index
+        WHERE before.confirmed_at IS NOT NULL
     ) AS count FROM session";
 
 #[derive(FromQueryResult)]
