@@ -1,5 +1,6 @@
-//! What each operation needs of its caller, and how much it weighs: the one table. The guard, the security of each operation in
-//! the spec and the tests derive from it; a test holds it against the operations that there are.
+//! What each operation needs of its caller, and how much it weighs: the one table. The guard, the security
+//! of each operation in the spec and the tests derive from it; a test holds it against the operations that
+//! there are.
 
 use poem::http::Method;
 use uuid::Uuid;

@@ -261,8 +261,11 @@ impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         match error.kind {
             ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Denied => {
-                static SELDOM: Seldom = Seldom::new();
-                if let Some(more) = SELDOM.again() {
+                // Keys that are refused are not hidden behind a storage that was slow just before.
+                static DENIED: Seldom = Seldom::new();
+                static AWAY: Seldom = Seldom::new();
+                let seldom = if error.kind == ErrorKind::Denied { &DENIED } else { &AWAY };
+                if let Some(more) = seldom.again() {
                     tracing::error!(%error, more, "the storage does not answer");
                 }
                 let detail = "nothing is lost: try again in a moment";
