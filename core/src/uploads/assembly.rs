@@ -5,28 +5,19 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter,
 };
 use uuid::Uuid;
 
 use super::chunks::{ranges, unconfirm};
+use super::copies::forget_copies;
 use super::{Error, Failure, Upload, apply, lock, record};
 use crate::checksum::Checksum;
 use crate::db::{self, Db};
-use crate::entity::{chunk, session};
+use crate::entity::session;
 use crate::lifecycle::{Event, Status};
-
-/// A chunk whose bytes are in a part of the multipart upload.
-#[derive(Debug, Clone)]
-pub struct CopiedPart {
-    pub index: i32,
-    /// The ETag of the chunk that was copied.
-    pub etag: String,
-    pub part_etag: String,
-    pub part_checksum: Option<String>,
-}
 
 /// What was proven of the final object.
 #[derive(Debug, Clone)]
@@ -170,65 +161,6 @@ pub async fn set_multipart(
     Ok(tx.commit().await?)
 }
 
-async fn forget_copies(tx: &DatabaseTransaction, id: Uuid) -> Result<(), Error> {
-    chunk::Entity::update_many()
-        .set(chunk::ActiveModel {
-            copied_etag: Set(None),
-            part_etag: Set(None),
-            part_checksum: Set(None),
-            ..Default::default()
-        })
-        .filter(chunk::Column::UploadId.eq(id))
-        .filter(chunk::Column::CopiedEtag.is_not_null())
-        .exec(tx)
-        .await?;
-    Ok(())
-}
-
-/// Keeps which chunks are in which parts; only where the chunk is still the one that was copied.
-pub async fn record_parts(
-    db: &Db,
-    id: Uuid,
-    lease: Uuid,
-    parts: Vec<CopiedPart>,
-) -> Result<(), Error> {
-    if parts.is_empty() {
-        return Ok(());
-    }
-    let tx = db::begin(db).await?;
-    locked(&tx, id, lease).await?;
-    let rows = parts.into_iter().map(|part| chunk::ActiveModel {
-        upload_id: Set(id),
-        chunk_index: Set(part.index),
-        copied_etag: Set(Some(part.etag)),
-        part_etag: Set(Some(part.part_etag)),
-        part_checksum: Set(part.part_checksum),
-        ..Default::default()
-    });
-    // Whatever ended the attempts before, it goes on.
-    session::Entity::update_many()
-        .set(session::ActiveModel { attempts: Set(1), ..Default::default() })
-        .filter(session::Column::UploadId.eq(id))
-        .filter(session::Column::Attempts.gt(1))
-        .exec(&tx)
-        .await?;
-    // The rows are there, since the chunks are confirmed: this is an UPDATE of many rows in one go.
-    chunk::Entity::insert_many(rows)
-        .on_conflict(
-            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
-                .update_columns([
-                    chunk::Column::CopiedEtag,
-                    chunk::Column::PartEtag,
-                    chunk::Column::PartChecksum,
-                ])
-                .action_and_where(Expr::cust("upload_chunks.etag = excluded.copied_etag"))
-                .to_owned(),
-        )
-        .exec_without_returning(&tx)
-        .await?;
-    Ok(tx.commit().await?)
-}
-
 /// The final object is in the bucket, whole.
 pub async fn finish(
     db: &Db,
@@ -352,7 +284,7 @@ fn free() -> session::ActiveModel {
     session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() }
 }
 
-async fn locked(tx: &DatabaseTransaction, id: Uuid, lease: Uuid) -> Result<Upload, Error> {
+pub(super) async fn locked(tx: &DatabaseTransaction, id: Uuid, lease: Uuid) -> Result<Upload, Error> {
     let upload = lock(tx, id, LockType::Update).await?;
     if upload.lease_id == Some(lease) { Ok(upload) } else { Err(Error::LeaseLost) }
 }

@@ -7,19 +7,21 @@
 mod assembly;
 mod chunks;
 mod confirm;
+mod copies;
 mod create;
 mod janitor;
 mod read;
 
 pub use assembly::{
-    CopiedPart, Integrity, LetGo, claim, claim_ahead, finish, give_up, hand_back, let_go,
-    lose_chunks, record_parts, renew, set_multipart,
+    Integrity, LetGo, claim, claim_ahead, finish, give_up, hand_back, let_go, lose_chunks, renew,
+    set_multipart,
 };
 pub use chunks::{
     Declared, Requested, abort, chunk_rows, declare, drop_chunks, end_pause, request_assembly,
     uncopied,
 };
 pub use confirm::{Confirmed, SeenChunk, confirm};
+pub use copies::{CopiedPart, record_parts};
 pub use create::{Created, NewUpload, Quota, create};
 pub use janitor::{
     adopt, claim_cleanup, cleaned, delete_retired, expire, known, overdue, retired,

@@ -1,0 +1,125 @@
+//! Which chunks are in which parts of the multipart upload: what a worker writes down as it copies.
+
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
+    QueryFilter, Statement,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Error;
+use super::assembly::locked;
+use crate::db::{self, Db, DbErr};
+use crate::entity::{chunk, session};
+
+/// A chunk whose bytes are in a part of the multipart upload.
+#[derive(Debug, Clone, Serialize)]
+pub struct CopiedPart {
+    #[serde(rename = "chunk_index")]
+    pub index: i32,
+    /// The ETag of the chunk that was copied.
+    #[serde(rename = "copied_etag")]
+    pub etag: String,
+    pub part_etag: String,
+    pub part_checksum: Option<String>,
+}
+
+/// Keeps which chunks are in which parts; only where the chunk is still the one that was copied. Whatever
+/// ended the attempts before, it goes on: they are counted anew.
+pub async fn record_parts(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    parts: Vec<CopiedPart>,
+) -> Result<(), Error> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    if db.get_database_backend() == DbBackend::Postgres {
+        return record_at_once(db, id, lease, &parts).await;
+    }
+    let tx = db::begin(db).await?;
+    locked(&tx, id, lease).await?;
+    let rows = parts.into_iter().map(|part| chunk::ActiveModel {
+        upload_id: Set(id),
+        chunk_index: Set(part.index),
+        copied_etag: Set(Some(part.etag)),
+        part_etag: Set(Some(part.part_etag)),
+        part_checksum: Set(part.part_checksum),
+        ..Default::default()
+    });
+    session::Entity::update_many()
+        .set(session::ActiveModel { attempts: Set(1), ..Default::default() })
+        .filter(session::Column::UploadId.eq(id))
+        .filter(session::Column::Attempts.gt(1))
+        .exec(&tx)
+        .await?;
+    // The rows are there, since the chunks are confirmed: this is an UPDATE of many rows in one go.
+    chunk::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
+                .update_columns([
+                    chunk::Column::CopiedEtag,
+                    chunk::Column::PartEtag,
+                    chunk::Column::PartChecksum,
+                ])
+                .action_and_where(Expr::cust("upload_chunks.etag = excluded.copied_etag"))
+                .to_owned(),
+        )
+        .exec_without_returning(&tx)
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+/// The transaction of `record_parts` as one statement, and so one round trip instead of five: copies end one
+/// by one, and each is written down at once. A row that somebody else changes meanwhile is waited for and
+/// looked at again, so neither a lost lease nor a chunk sent anew is written over.
+const AT_ONCE: &str = "
+    WITH session AS (
+        SELECT upload_id FROM upload_sessions WHERE upload_id = $1 AND lease_id = $2 FOR UPDATE
+    ), counted_anew AS (
+        UPDATE upload_sessions SET attempts = 1 FROM session
+        WHERE upload_sessions.upload_id = session.upload_id AND attempts > 1
+    ), copied AS (
+        UPDATE upload_chunks SET
+            copied_etag = copied.copied_etag, part_etag = copied.part_etag,
+            part_checksum = copied.part_checksum
+        FROM session, json_to_recordset($3::json)
+            AS copied (chunk_index integer, copied_etag text, part_etag text, part_checksum text)
+        WHERE upload_chunks.upload_id = session.upload_id
+            AND upload_chunks.chunk_index = copied.chunk_index
+            AND upload_chunks.etag = copied.copied_etag
+    )
+    SELECT upload_id FROM session";
+
+async fn record_at_once(
+    db: &Db,
+    id: Uuid,
+    lease: Uuid,
+    parts: &[CopiedPart],
+) -> Result<(), Error> {
+    let json = serde_json::to_string(parts).map_err(|error| DbErr::Json(error.to_string()))?;
+    let values = [id.into(), lease.into(), json.into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE, values);
+    match db.query_one_raw(statement).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::LeaseLost),
+    }
+}
+
+/// Parts of another multipart upload count no longer.
+pub(super) async fn forget_copies(tx: &DatabaseTransaction, id: Uuid) -> Result<(), Error> {
+    chunk::Entity::update_many()
+        .set(chunk::ActiveModel {
+            copied_etag: Set(None),
+            part_etag: Set(None),
+            part_checksum: Set(None),
+            ..Default::default()
+        })
+        .filter(chunk::Column::UploadId.eq(id))
+        .filter(chunk::Column::CopiedEtag.is_not_null())
+        .exec(tx)
+        .await?;
+    Ok(())
+}
