@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::Method;
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
+use upflow_core::db::now;
 use upflow_core::storage::ObjectKey;
+use upflow_core::uploads::{self, CopiedPart, Error};
+use uuid::Uuid;
 
 use crate::client::{KIB, MIB, Upload, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
@@ -21,6 +25,7 @@ pub const SUITE: Suite = suite! { "ahead":
     copying_ahead_gives_way_to_an_upload_that_waits_for_its_end,
     an_error_while_copying_ahead_does_not_fail_the_upload,
     a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worker,
+    a_copy_is_written_down_by_the_holder_of_the_lease_and_of_the_chunk_as_it_is,
 };
 
 async fn proxied(stack: &Stack, change: impl FnOnce(&mut Options)) -> Stack {
@@ -219,4 +224,45 @@ async fn a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worke
     upload.wait_for("completed").await;
     upload.assert_whole(&bytes).await;
     assert_eq!(stack.proxy().count(Operation::UploadPartCopy), 4);
+}
+
+async fn a_copy_is_written_down_by_the_holder_of_the_lease_and_of_the_chunk_as_it_is(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(3 * 5 * MIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    upload.send_and_confirm(&bytes, 0..3).await;
+    let (db, id, lease, life) =
+        (&stack.ctx().db, upload.id, Uuid::new_v4(), Duration::from_secs(60));
+    uploads::claim_ahead(db, id, lease, life, now()).await.unwrap().expect("it is free");
+    // The attempts of the others failed.
+    db.execute_unprepared("UPDATE upload_sessions SET attempts = 3").await.unwrap();
+    let etag = uploads::chunk_rows(db, id, Some(&[0])).await.unwrap().remove(0).etag.unwrap();
+    let part = |index, etag: &str| CopiedPart {
+        index,
+        etag: etag.to_owned(),
+        part_etag: format!("part {index}"),
+        part_checksum: Some(format!("checksum {index}")),
+    };
+    let copies = || async {
+        let rows = uploads::chunk_rows(db, id, None).await.unwrap();
+        let attempts = uploads::find(db, id).await.unwrap().attempts;
+        let copy =
+            rows.into_iter().map(|row| row.copied_etag.zip(row.part_etag).zip(row.part_checksum));
+        (attempts, copy.collect::<Vec<_>>())
+    };
+    let late = uploads::record_parts(db, id, Uuid::new_v4(), vec![part(0, &etag)]).await;
+    assert!(matches!(late, Err(Error::LeaseLost)), "{late:?}");
+    assert_eq!(copies().await, (3, vec![None, None, None]));
+    // Chunk 1 was sent anew after the copy began.
+    let parts = vec![part(0, &etag), part(1, "its ETag before")];
+    uploads::record_parts(db, id, lease, parts).await.unwrap();
+    let written = ((etag, "part 0".to_owned()), "checksum 0".to_owned());
+    assert_eq!(copies().await, (1, vec![Some(written), None, None]));
+    // And into another multipart upload nothing was copied yet.
+    uploads::set_multipart(db, id, lease, None, Uuid::new_v4()).await.unwrap();
+    assert_eq!(copies().await, (1, vec![None, None, None]));
+    uploads::let_go(db, id, lease).await.unwrap();
+    stack.start_worker();
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
 }

@@ -284,7 +284,11 @@ fn free() -> session::ActiveModel {
     session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() }
 }
 
-pub(super) async fn locked(tx: &DatabaseTransaction, id: Uuid, lease: Uuid) -> Result<Upload, Error> {
+pub(super) async fn locked(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    lease: Uuid,
+) -> Result<Upload, Error> {
     let upload = lock(tx, id, LockType::Update).await?;
     if upload.lease_id == Some(lease) { Ok(upload) } else { Err(Error::LeaseLost) }
 }

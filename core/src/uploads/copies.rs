@@ -93,12 +93,7 @@ const AT_ONCE: &str = "
     )
     SELECT upload_id FROM session";
 
-async fn record_at_once(
-    db: &Db,
-    id: Uuid,
-    lease: Uuid,
-    parts: &[CopiedPart],
-) -> Result<(), Error> {
+async fn record_at_once(db: &Db, id: Uuid, lease: Uuid, parts: &[CopiedPart]) -> Result<(), Error> {
     let json = serde_json::to_string(parts).map_err(|error| DbErr::Json(error.to_string()))?;
     let values = [id.into(), lease.into(), json.into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE, values);
