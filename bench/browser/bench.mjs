@@ -37,8 +37,11 @@ async function call(path, method, body) {
   return answer.json();
 }
 
-/** Seconds from the first byte read to the last answer of S3. URLs are there before, and nothing is checked. */
-async function bare() {
+/**
+ * Seconds from the first byte read to the last answer of S3. URLs are there before, and nothing is confirmed or
+ * shown; `sums` computes the checksum of each chunk before it is sent, which a page must that has it signed.
+ */
+async function bare(sums) {
   const upload = await call("/uploads/init", "POST", { filename: "bare.bin", file_size: SIZE, chunk_size: CHUNK });
   const chunks = Array.from({ length: upload.total_chunks }, (_, chunk_index) => ({ chunk_index }));
   const presigned = await call(`/uploads/${upload.upload_id}/chunks/presign`, "POST", { chunks });
@@ -51,13 +54,16 @@ async function bare() {
   });
   await page.locator("#bare").setInputFiles(path);
   const seconds = await page.evaluate(
-    async ({ chunks, size, connections }) => {
+    async ({ chunks, size, connections, sums }) => {
       const [file] = document.getElementById("bare").files;
+      const { Checksums } = await import("/static/upflow/checksums.js");
+      const checksums = new Checksums();
       const queue = [...chunks];
       const lane = async () => {
         for (let chunk; (chunk = queue.shift()); ) {
           const start = chunk.chunk_index * size;
           const body = file.slice(start, start + size);
+          if (sums) await checksums.of(body, size);
           const answer = await fetch(chunk.url, { method: chunk.method, headers: chunk.headers, body });
           if (!answer.ok) throw new Error(`S3 says ${answer.status}`);
         }
@@ -66,7 +72,7 @@ async function bare() {
       await Promise.all(Array.from({ length: connections }, lane));
       return (performance.now() - began) / 1000;
     },
-    { chunks: presigned.chunks, size: CHUNK, connections: CONNECTIONS },
+    { chunks: presigned.chunks, size: CHUNK, connections: CONNECTIONS, sums },
   );
   await page.close();
   await call(`/uploads/${upload.upload_id}`, "DELETE");
@@ -105,22 +111,30 @@ function median(values) {
 const speed = (seconds) => `${seconds.toFixed(2)} s (${Math.round(SIZE / MIB / seconds)} MiB/s)`;
 
 // Once for the caches.
-await bare();
+await bare(false);
 await whole();
-const times = { bare: [], sent: [], completed: [] };
+const times = { bare: [], summed: [], sent: [], completed: [] };
 for (let round = 1; round <= ROUNDS; round++) {
-  times.bare.push(await bare());
+  times.bare.push(await bare(false));
+  times.summed.push(await bare(true));
   const { sent, completed } = await whole();
   times.sent.push(sent);
   times.completed.push(completed);
-  console.log(`round ${round}: bare ${speed(times.bare.at(-1))}, sent ${speed(sent)}, completed ${speed(completed)}`);
+  const last = Object.entries(times).map(([name, values]) => `${name} ${speed(values.at(-1))}`);
+  console.log(`round ${round}: ${last.join(", ")}`);
 }
-const floor = median(times.bare);
 const way = LINE ? `a line of ${LINE} MiB/s` : "loopback";
-console.log(`512 MiB in chunks of 8 MiB over ${way}, medians of ${ROUNDS} rounds:`);
-console.log(`  bare parallel fetch      ${speed(floor)}`);
-console.log(`  page, everything in S3   ${speed(median(times.sent))}, ratio ${(median(times.sent) / floor).toFixed(2)}`);
-console.log(`  page, completed          ${speed(median(times.completed))}, ratio ${(median(times.completed) / floor).toFixed(2)}`);
+console.log(`512 MiB in chunks of 8 MiB over ${way}, medians of ${ROUNDS} rounds, against the first:`);
+const names = {
+  bare: "bare parallel fetch",
+  summed: "the same with checksums",
+  sent: "page, everything in S3",
+  completed: "page, completed",
+};
+for (const [name, values] of Object.entries(times)) {
+  const ratio = median(values) / median(times.bare);
+  console.log(`  ${names[name].padEnd(24)} ${speed(median(values))}, ratio ${ratio.toFixed(2)}`);
+}
 await context.close();
 if (LINE) line.stop();
 rmSync(profile, { recursive: true, force: true });

@@ -203,7 +203,7 @@ export class Upload {
   async #init() {
     const { chunkSize, contentType = mediaType(this.file), metadata, filename = this.file.name } = this.#options;
     const { size } = this.file;
-    const single = size > 0 && size <= Math.min(chunkSize ?? ONE_CHUNK_BYTES, ONE_CHUNK_BYTES);
+    const single = size <= Math.min(chunkSize ?? ONE_CHUNK_BYTES, ONE_CHUNK_BYTES);
     const [checksum] = single ? await this.#context.checksums.of(this.file, size) : [];
     const asked = Date.now();
     const request = {

@@ -5,12 +5,13 @@ import * as accessible from "./scenarios/accessible.mjs";
 import * as broken from "./scenarios/broken.mjs";
 import * as docs from "./scenarios/docs.mjs";
 import * as locked from "./scenarios/locked.mjs";
+import * as read from "./scenarios/read.mjs";
 import * as resumed from "./scenarios/resumed.mjs";
 import * as safe from "./scenarios/safe.mjs";
 import * as steady from "./scenarios/steady.mjs";
 import * as whole from "./scenarios/whole.mjs";
 
-const scenarios = { ...whole, ...resumed, ...broken, ...steady, ...safe, ...locked, ...docs, ...accessible };
+const scenarios = { ...whole, ...read, ...resumed, ...broken, ...steady, ...safe, ...locked, ...docs, ...accessible };
 const [name] = process.argv.slice(2);
 
 if (name === "--list") {

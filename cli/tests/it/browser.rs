@@ -85,6 +85,9 @@ scenarios! {
         axe_finds_no_violation_in_any_state,
     }
     embedded set {
+        checksums_are_right_however_the_browser_reads,
+        a_file_that_is_gone_is_not_taken_for_an_empty_one,
+        a_file_cut_short_or_deleted_while_it_is_sent_says_so,
         paused_before_a_refresh_it_waits_to_be_told,
         while_one_tab_sends_another_leaves_the_upload_alone,
         a_file_that_changed_is_refused_when_it_would_go_on_by_itself,
