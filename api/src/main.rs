@@ -46,7 +46,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    program::exit("upflow-api", run().await)
+    program::run("upflow-api", run()).await
 }
 
 async fn run() -> anyhow::Result<()> {

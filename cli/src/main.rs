@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
         Some(Command::Upload(args)) => upload::run(args).await,
         Some(Command::Admin(args)) => admin::run(args).await,
         Some(Command::Doctor(args)) => doctor::run(*args).await,
-        Some(Command::S3(args)) => program::exit("upflow", embedded::run_s3(args).await),
-        None => program::exit("upflow", embedded::run(cli.embedded).await),
+        Some(Command::S3(args)) => program::run("upflow", embedded::run_s3(args)).await,
+        None => program::run("upflow", embedded::run(cli.embedded)).await,
     }
 }

@@ -1,10 +1,24 @@
-//! How a program of UpFlow ends.
+//! How a program of UpFlow runs, and how it ends.
 
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 
+/// Runs a program as a task: the thread that `main` has is none of the runtime's, and whatever were to run
+/// on it would be woken across threads each time.
+///
 /// Says what went wrong in one line, with its causes and without a backtrace: it is told to somebody who
 /// runs the program and not to somebody who writes it.
-pub fn exit(name: &str, ended: Result<(), anyhow::Error>) -> ExitCode {
+pub async fn run(
+    name: &str,
+    program: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> ExitCode {
+    let ended = match tokio::spawn(program).await {
+        Ok(ended) => ended,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(cancelled) => Err(cancelled.into()),
+        },
+    };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -31,7 +31,7 @@ enum Command {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    program::exit("upflow-migration", run().await)
+    program::run("upflow-migration", run()).await
 }
 
 async fn run() -> anyhow::Result<()> {

@@ -16,6 +16,8 @@ const SILENT_MS = 10_000;
 const reading = new Set();
 /** Until one has fallen silent. */
 let streams = true;
+/** The buffer of the last one, for the next. */
+let spare = null;
 
 const { port1: NOBODY, port2: closed } = new MessageChannel();
 closed.close();
@@ -126,7 +128,8 @@ async function* blocks(blob) {
   if (reader) {
     reading.add(reader);
     try {
-      let buffer = new ArrayBuffer(BLOCK);
+      let buffer = spare ?? new ArrayBuffer(BLOCK);
+      spare = null;
       // Never beyond the end: Chromium does not always answer that.
       while (at < blob.size) {
         const read = await soon(reader.read(new Uint8Array(buffer, 0, Math.min(BLOCK, blob.size - at))));
@@ -139,6 +142,7 @@ async function* blocks(blob) {
         at += read.value.length;
         buffer = read.value.buffer;
       }
+      if (at === blob.size) spare = buffer;
     } finally {
       reading.delete(reader);
       reader.cancel().catch(() => {});

@@ -30,7 +30,7 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    program::exit("upflow-worker", run().await)
+    program::run("upflow-worker", run()).await
 }
 
 async fn run() -> anyhow::Result<()> {

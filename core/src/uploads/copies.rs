@@ -72,9 +72,9 @@ pub async fn record_parts(
     Ok(tx.commit().await?)
 }
 
-/// The transaction of `record_parts` as one statement, and so one round trip instead of five: copies end one
-/// by one, and each is written down at once. A row that somebody else changes meanwhile is waited for and
-/// looked at again, so neither a lost lease nor a chunk sent anew is written over.
+/// The transaction of `record_parts` as one statement, and so one round trip instead of five. A row
+/// that somebody else changes meanwhile is waited for and looked at again, so neither a lost lease nor a chunk
+/// sent anew is written over.
 const AT_ONCE: &str = "
     WITH session AS (
         SELECT upload_id FROM upload_sessions WHERE upload_id = $1 AND lease_id = $2 FOR UPDATE

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, FuturesOrdered, StreamExt, TryStreamExt};
@@ -17,8 +18,10 @@ use uuid::Uuid;
 
 use super::{Assembly, Stopped};
 
-/// The most parts that wait to be recorded.
+/// Parts are recorded when so many wait for it,
 const RECORD_BATCH: usize = 100;
+/// or when one has waited this long: a worker that is killed has copied no more than that for nothing.
+const RECORD_AFTER: Duration = Duration::from_millis(250);
 /// Chunks of one part that are read at once.
 const READS: usize = 8;
 /// Bytes; the last chunk of a file may be smaller, and is then sent like the small chunks are.
@@ -114,11 +117,11 @@ impl Assembly<'_> {
                     .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 Ok((part, sent))
             })
-            .buffer_unordered(self.worker.settings.copies)
-            .ready_chunks(RECORD_BATCH);
-        let mut copies = std::pin::pin!(copies);
+            .buffer_unordered(self.worker.settings.copies);
+        let batches = tokio_stream::StreamExt::chunks_timeout(copies, RECORD_BATCH, RECORD_AFTER);
+        let mut batches = std::pin::pin!(batches);
         let (mut lost, mut stopped) = (Vec::new(), None);
-        while let Some(batch) = copies.next().await {
+        while let Some(batch) = batches.next().await {
             let mut rows = Vec::new();
             for copied in batch {
                 match copied {
