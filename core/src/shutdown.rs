@@ -2,35 +2,54 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// Cancels `stop` at the first SIGTERM or Ctrl-C; a second Ctrl-C ends the process as if it were killed,
-/// which nothing minds.
+/// Cancels `stop` at the first SIGTERM or Ctrl-C from now on; a second one ends the process as if it were
+/// killed, which nothing minds.
 pub fn on_signal(stop: CancellationToken) {
+    // Here and not in the task, which begins at some time: until then a signal ends the process at once.
+    let mut signals = Signals::listen();
     tokio::spawn(async move {
-        wait().await;
+        signals.next().await;
         stop.cancel();
-        wait().await;
+        signals.next().await;
         std::process::exit(130);
     });
 }
 
 #[cfg(unix)]
-async fn wait() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+struct Signals(Vec<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let heard = signals.into_iter().filter_map(|signal| {
+            signal.inspect_err(|error| tracing::warn!(%error, "a signal cannot be waited for")).ok()
+        });
+        Self(heard.collect())
+    }
+
+    async fn next(&mut self) {
+        std::future::poll_fn(|cx| {
+            match self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
             }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM cannot be waited for");
-            let _ = tokio::signal::ctrl_c().await;
-        }
+        })
+        .await;
     }
 }
 
 #[cfg(not(unix))]
-async fn wait() {
-    let _ = tokio::signal::ctrl_c().await;
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
