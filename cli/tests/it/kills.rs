@@ -1,7 +1,7 @@
 //! Workers killed at every step, before S3 has heard of a call and after it has done it: another worker
 //! makes one final object of the right bytes, copies nothing twice but what was under way, once it is written
-//! down, and leaves nothing behind. On the production set the real program is killed; on the embedded set, where the S3
-//! server lives in the same process, everything that the worker does ends at once.
+//! down, and leaves nothing behind. On the production set the real program is killed; on the embedded set, where
+//! the S3 server lives in the same process, everything that the worker does ends at once.
 
 use std::time::Duration;
 

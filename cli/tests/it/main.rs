@@ -11,6 +11,7 @@ mod api;
 mod aws_clients;
 mod backends;
 mod balancer;
+mod bare;
 mod browser;
 mod chaos;
 mod client;
@@ -95,7 +96,7 @@ fn main() {
         trials.extend(suite.trials(Backend::Embedded));
         trials.extend(suite.trials(Backend::Production));
     }
-    for suite in [command::BARE, full::SUITE, metrics::BARE, s3_command::SUITE, crash::SUITE] {
+    for suite in [bare::SUITE, full::SUITE, metrics::BARE, s3_command::SUITE, crash::SUITE] {
         trials.extend(suite.trials(Backend::Embedded));
     }
     trials.extend(access::PROGRAMS.trials(Backend::Production));

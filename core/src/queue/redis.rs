@@ -311,6 +311,7 @@ fn builder(config: Config, timeout: Duration) -> Builder {
             connection.max_command_attempts = 1;
             // A connection that is dead without a word, longer than the longest read that blocks.
             connection.unresponsive.max_timeout = Some(POLL + 2 * COMMAND_TIMEOUT);
+            // Each look at it wakes an idle process.
             connection.unresponsive.interval = POLL;
         })
         // For ever, at most 2 s apart.
