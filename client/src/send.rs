@@ -25,11 +25,14 @@ use crate::storage::StorageError;
 use crate::wire::Confirmed;
 
 /// Uploads up to this many chunks leave all confirming to the call that completes them.
-const FEW_CHUNKS: u32 = 16;
-/// Chunks are confirmed when this many are waiting for it,
-const CONFIRM_AT: usize = 16;
+const FEW_CHUNKS: usize = 16;
+/// Chunks are confirmed when so many bytes of them are waiting for it: a call costs the server as much as
+/// confirming some chunks, however small they are;
+const CONFIRM_BYTES: u64 = 128 << 20;
 /// or when one has waited this long: the server assembles what is confirmed while the rest is sent.
-const CONFIRM_AFTER: Duration = Duration::from_millis(400);
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+/// The same once the last chunks are under way: what is confirmed by then is not left for the end.
+const CONFIRM_AFTER_AT_THE_END: Duration = Duration::from_millis(200);
 
 /// Tries with another URL, when S3 refused the first.
 const REFUSALS: u32 = 2;
@@ -103,6 +106,8 @@ pub(crate) struct Sending {
     /// In S3, not confirmed.
     sent: Vec<Item>,
     sent_since: Instant,
+    /// Chunks.
+    confirm_at: usize,
     window: Window,
     preparing: bool,
     putting: usize,
@@ -114,9 +119,11 @@ pub(crate) struct Sending {
 impl Sending {
     /// `ready` are chunks that have a URL already, `todo` the indexes of the others.
     pub fn new(job: Arc<Job>, todo: impl IntoIterator<Item = u32>, ready: Vec<Ready>) -> Self {
-        let parallel = job.http.options.parallel;
+        let (parallel, chunk_size) = (job.http.options.parallel, job.geometry.chunk_size);
+        let confirm_at = usize::try_from(CONFIRM_BYTES / chunk_size.max(1));
         Self {
-            window: Window::new(parallel, job.geometry.chunk_size),
+            window: Window::new(parallel, chunk_size),
+            confirm_at: confirm_at.unwrap_or(CHUNKS_PER_CALL).clamp(1, CHUNKS_PER_CALL),
             job,
             tasks: JoinSet::new(),
             todo: todo.into_iter().map(Item::new).collect(),
@@ -195,10 +202,16 @@ impl Sending {
     }
 
     fn start_confirming(&mut self) {
-        let waited = self.sent.len() >= CONFIRM_AT || self.sent_since.elapsed() >= CONFIRM_AFTER;
-        let more_to_send = self.preparing || self.putting > 0 || !self.todo.is_empty();
-        let few = self.job.geometry.total_chunks <= FEW_CHUNKS;
-        if self.confirming || few || self.sent.is_empty() || !waited || !more_to_send {
+        let to_begin = self.preparing || !self.todo.is_empty() || !self.ready.is_empty();
+        let more_to_send = to_begin || self.putting > 0;
+        let after = if to_begin { CONFIRM_AFTER } else { CONFIRM_AFTER_AT_THE_END };
+        let due = match more_to_send {
+            true => self.sent.len() >= self.confirm_at || self.sent_since.elapsed() >= after,
+            // Completing confirms a few more: of many it would ask for a listing of all first.
+            false => self.sent.len() > FEW_CHUNKS,
+        };
+        let few = self.job.geometry.total_chunks as usize <= FEW_CHUNKS;
+        if self.confirming || few || self.sent.is_empty() || !due {
             return;
         }
         let items = self.sent.split_off(self.sent.len().saturating_sub(CHUNKS_PER_CALL));

@@ -66,22 +66,26 @@ pub enum LetGo {
 
 /// Lets go of an upload that is still `uploading`.
 pub async fn let_go(db: &Db, id: Uuid, lease: Uuid) -> Result<LetGo, Error> {
-    let tx = db::begin(db).await?;
-    let upload = match locked(&tx, id, lease).await {
-        Ok(upload) => upload,
-        Err(Error::LeaseLost | Error::NotFound) => return Ok(LetGo::Lost),
-        Err(error) => return Err(error),
-    };
-    if upload.status == Status::PendingAssembly {
-        return Ok(LetGo::Pending(Box::new(upload)));
-    }
-    session::Entity::update_many()
+    let let_go = session::Entity::update_many()
         .set(free())
         .filter(session::Column::UploadId.eq(id))
-        .exec(&tx)
+        .filter(session::Column::LeaseId.eq(lease))
+        .filter(session::Column::Status.ne(Status::PendingAssembly))
+        .exec(db)
         .await?;
-    tx.commit().await?;
-    Ok(LetGo::Free)
+    if let_go.rows_affected == 1 {
+        return Ok(LetGo::Free);
+    }
+    // Only who holds the lease takes an upload out of `pending_assembly`, an abort excepted.
+    let upload = session::Entity::find_by_id(id).one(db).await?;
+    Ok(match upload {
+        Some(upload)
+            if upload.lease_id == Some(lease) && upload.status == Status::PendingAssembly =>
+        {
+            LetGo::Pending(Box::new(upload))
+        }
+        _ => LetGo::Lost,
+    })
 }
 
 /// Takes the lease of the upload where it fits `condition` and nobody holds one, and counts so many
