@@ -15,7 +15,7 @@ use crate::config::DatabaseSettings;
 
 /// A connection that was used so lately is taken to be alive. If it is not, its query fails, and the next one
 /// gets another.
-const TRUSTED: Duration = Duration::from_secs(1);
+const TRUSTED: Duration = Duration::from_secs(5);
 
 /// The time now, to the millisecond: what the database keeps is what the API says.
 pub fn now() -> DateTime<Utc> {

@@ -1,30 +1,20 @@
-//! What clients do to an upload: ask for URLs, ask for the assembly, take it back.
+//! The chunks of an upload, and what else clients do to it: ask for the assembly, take it back.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
-    QueryFilter, QueryOrder, QuerySelect, Statement,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
-use serde_json::json;
 use uuid::Uuid;
 
 use super::confirm::count;
 use super::{Error, Upload, apply, lock};
-use crate::checksum::Checksum;
 use crate::db::{self, Db};
 use crate::entity::{chunk, session};
 use crate::lifecycle::{Event, Status};
-
-/// The checksum that a client wants signed into the URL of a chunk.
-#[derive(Debug, Clone, Copy)]
-pub struct Declared {
-    pub index: i32,
-    pub checksum: Option<Checksum>,
-}
 
 #[derive(Debug)]
 pub enum Requested {
@@ -34,122 +24,6 @@ pub enum Requested {
     Already(Upload),
     /// These chunks are not confirmed.
     Incomplete(Vec<i32>),
-}
-
-/// Before URLs are handed out: notes what is declared for each chunk, slides the upload's life and
-/// keeps how long the longest of its URLs lives. Answers the session as it now is.
-pub async fn declare(
-    db: &Db,
-    id: Uuid,
-    declared: &[Declared],
-    url_life: Duration,
-    life: Duration,
-    now: DateTime<Utc>,
-) -> Result<Upload, Error> {
-    let tx = db::begin(db).await?;
-    let mut upload = lock(&tx, id, LockType::Update).await?;
-    let status = upload.status_at(now);
-    if !status.takes_chunks() {
-        return Err(Error::Conflict(status));
-    }
-    upload.expires_at = upload.expires_at.max(now + life);
-    upload.urls_expire_at = upload.urls_expire_at.max(now + url_life);
-    upload.updated_at = now;
-    session::Entity::update_many()
-        .set(session::ActiveModel {
-            expires_at: Set(upload.expires_at),
-            urls_expire_at: Set(upload.urls_expire_at),
-            updated_at: Set(now),
-            ..Default::default()
-        })
-        .filter(session::Column::UploadId.eq(id))
-        .exec(&tx)
-        .await?;
-    write_declared(&tx, id, declared).await?;
-    tx.commit().await?;
-    Ok(upload)
-}
-
-/// Keeps what is declared of each chunk, over what was declared before.
-pub(super) async fn write_declared(
-    tx: &DatabaseTransaction,
-    id: Uuid,
-    declared: &[Declared],
-) -> Result<(), Error> {
-    let without: Vec<i32> =
-        declared.iter().filter(|d| d.checksum.is_none()).map(|d| d.index).collect();
-    if !without.is_empty() {
-        chunk::Entity::update_many()
-            .set(chunk::ActiveModel { declared_checksum: Set(None), ..Default::default() })
-            .filter(chunk::Column::UploadId.eq(id))
-            .filter(chunk::Column::ChunkIndex.is_in(without))
-            .filter(chunk::Column::DeclaredChecksum.is_not_null())
-            .exec(tx)
-            .await?;
-    }
-    let mut rows = Vec::with_capacity(declared.len());
-    for Declared { index, checksum } in declared {
-        rows.extend(checksum.map(|checksum| (*index, checksum.to_string())));
-    }
-    match tx.get_database_backend() {
-        _ if rows.is_empty() => Ok(()),
-        DbBackend::Postgres => declare_at_once(tx, id, rows).await,
-        _ => declare_rows(tx, id, rows).await,
-    }
-}
-
-/// What [`declare_rows`] does, with one text for any number of chunks, and one value for all of them: of a
-/// thousand rows, three thousand parameters take longer than to sign a thousand URLs.
-const DECLARE_AT_ONCE: &str = "
-    INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum)
-    SELECT $1, declared.chunk_index, declared.checksum FROM json_to_recordset($2::json)
-        AS declared (chunk_index integer, checksum text)
-    ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
-        declared_checksum = excluded.declared_checksum,
-        confirmed_at = CASE WHEN upload_chunks.checksum = excluded.declared_checksum
-            THEN upload_chunks.confirmed_at END";
-
-async fn declare_at_once(
-    tx: &DatabaseTransaction,
-    id: Uuid,
-    rows: Vec<(i32, String)>,
-) -> Result<(), Error> {
-    let row = |(chunk_index, checksum)| json!({ "chunk_index": chunk_index, "checksum": checksum });
-    let rows: Vec<_> = rows.into_iter().map(row).collect();
-    let values = [id.into(), json!(rows).to_string().into()];
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, DECLARE_AT_ONCE, values);
-    tx.execute_raw(statement).await?;
-    Ok(())
-}
-
-async fn declare_rows(
-    tx: &DatabaseTransaction,
-    id: Uuid,
-    rows: Vec<(i32, String)>,
-) -> Result<(), Error> {
-    let rows = rows.into_iter().map(|(index, checksum)| chunk::ActiveModel {
-        upload_id: Set(id),
-        chunk_index: Set(index),
-        declared_checksum: Set(Some(checksum)),
-        ..Default::default()
-    });
-    chunk::Entity::insert_many(rows)
-        .on_conflict(
-            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
-                .update_column(chunk::Column::DeclaredChecksum)
-                // Who declares other bytes means to send them: what was confirmed is not it.
-                .value(
-                    chunk::Column::ConfirmedAt,
-                    Expr::cust(
-                        "CASE WHEN upload_chunks.checksum = excluded.declared_checksum \
-                         THEN upload_chunks.confirmed_at END",
-                    ),
-                )
-                .to_owned(),
-        )
-        .exec_without_returning(tx)
-        .await?;
-    Ok(())
 }
 
 /// The chunk rows of these indexes (all of them where `None`), in order; rows that are only declared

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::chunks::{Declared, write_declared};
+use super::declare::{Declared, write_declared};
 use super::{Error, Upload, record};
 use crate::checksum::{Algorithm, Checksum};
 use crate::db::{self, Db};

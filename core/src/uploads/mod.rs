@@ -9,6 +9,7 @@ mod chunks;
 mod confirm;
 mod copies;
 mod create;
+mod declare;
 mod janitor;
 mod read;
 
@@ -17,12 +18,12 @@ pub use assembly::{
     set_multipart,
 };
 pub use chunks::{
-    Declared, Requested, abort, chunk_rows, declare, drop_chunks, end_pause, request_assembly,
-    uncopied,
+    Requested, abort, chunk_rows, drop_chunks, end_pause, request_assembly, uncopied,
 };
 pub use confirm::{Confirmed, SeenChunk, confirm};
 pub use copies::{CopiedPart, record_parts};
 pub use create::{Created, NewUpload, Quota, create};
+pub use declare::{Declared, declare};
 pub use janitor::{
     adopt, claim_cleanup, cleaned, delete_retired, expire, known, overdue, retired,
     stale_assemblies, take_stale_assemblies, take_task, to_clean,

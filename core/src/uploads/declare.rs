@@ -1,0 +1,193 @@
+//! What clients declare of chunks when they ask for URLs: the checksum that is signed into them.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
+    QueryFilter, Statement,
+};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Error, Upload, lock};
+use crate::checksum::Checksum;
+use crate::db::{self, Db};
+use crate::entity::{chunk, session};
+use crate::lifecycle::Event;
+
+/// The checksum that a client wants signed into the URL of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    pub index: i32,
+    pub checksum: Option<Checksum>,
+}
+
+/// Before URLs are handed out: notes what is declared for each chunk, slides the upload's life and
+/// keeps how long the longest of its URLs lives. Answers the session as it now is.
+pub async fn declare(
+    db: &Db,
+    id: Uuid,
+    declared: &[Declared],
+    url_life: Duration,
+    life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Upload, Error> {
+    if db.get_database_backend() == DbBackend::Postgres
+        && let Some(upload) = declare_at_once(db, id, declared, url_life, life, now).await?
+    {
+        return Ok(upload);
+    }
+    let tx = db::begin(db).await?;
+    let mut upload = lock(&tx, id, LockType::Update).await?;
+    let status = upload.status_at(now);
+    if !status.takes_chunks() {
+        return Err(Error::Conflict(status));
+    }
+    upload.expires_at = upload.expires_at.max(now + life);
+    upload.urls_expire_at = upload.urls_expire_at.max(now + url_life);
+    upload.updated_at = now;
+    session::Entity::update_many()
+        .set(session::ActiveModel {
+            expires_at: Set(upload.expires_at),
+            urls_expire_at: Set(upload.urls_expire_at),
+            updated_at: Set(now),
+            ..Default::default()
+        })
+        .filter(session::Column::UploadId.eq(id))
+        .exec(&tx)
+        .await?;
+    write_declared(&tx, id, declared).await?;
+    tx.commit().await?;
+    Ok(upload)
+}
+
+/// Keeps what is declared of each chunk, over what was declared before.
+pub(super) async fn write_declared(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    declared: &[Declared],
+) -> Result<(), Error> {
+    let without: Vec<i32> =
+        declared.iter().filter(|d| d.checksum.is_none()).map(|d| d.index).collect();
+    if !without.is_empty() {
+        chunk::Entity::update_many()
+            .set(chunk::ActiveModel { declared_checksum: Set(None), ..Default::default() })
+            .filter(chunk::Column::UploadId.eq(id))
+            .filter(chunk::Column::ChunkIndex.is_in(without))
+            .filter(chunk::Column::DeclaredChecksum.is_not_null())
+            .exec(tx)
+            .await?;
+    }
+    let rows = with_checksum(declared);
+    match tx.get_database_backend() {
+        _ if rows.is_empty() => Ok(()),
+        DbBackend::Postgres => {
+            let sql = format!("{INSERT} json_to_recordset($2::json) {ON_CONFLICT}");
+            let values = [id.into(), json!(rows).to_string().into()];
+            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values))
+                .await?;
+            Ok(())
+        }
+        _ => declare_rows(tx, id, rows).await,
+    }
+}
+
+#[derive(Serialize)]
+struct WithChecksum {
+    chunk_index: i32,
+    checksum: String,
+}
+
+fn with_checksum(declared: &[Declared]) -> Vec<WithChecksum> {
+    let row = |declared: &Declared| {
+        let checksum = declared.checksum?.to_string();
+        Some(WithChecksum { chunk_index: declared.index, checksum })
+    };
+    declared.iter().filter_map(row).collect()
+}
+
+/// What [`declare_rows`] does, with one text for any number of chunks, and one value for all of them: of a
+/// thousand rows, three thousand parameters take longer than to sign a thousand URLs.
+const INSERT: &str = "
+    INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum)
+    SELECT $1, declared.chunk_index, declared.checksum FROM";
+const ON_CONFLICT: &str = "
+        AS declared (chunk_index integer, checksum text)
+    ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
+        declared_checksum = excluded.declared_checksum,
+        confirmed_at = CASE WHEN upload_chunks.checksum = excluded.declared_checksum
+            THEN upload_chunks.confirmed_at END";
+
+/// The transaction of [`declare`] as one statement, and so one round trip instead of five, where each chunk
+/// has a checksum. The session's row is locked before any chunk is written, since these come out of it.
+static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
+    let statuses: Vec<_> =
+        Event::ConfirmChunk.from().iter().map(|status| format!("'{}'", status.name())).collect();
+    let statuses = statuses.join(", ");
+    format!(
+        "WITH session AS (
+            UPDATE upload_sessions SET
+                expires_at = GREATEST(expires_at, $3), urls_expire_at = GREATEST(urls_expire_at, $4),
+                updated_at = $5
+            WHERE upload_id = $1 AND status IN ({statuses}) AND expires_at > $5
+            RETURNING *
+        ), declared AS (
+            {INSERT} session, json_to_recordset($2::json) {ON_CONFLICT}
+        )
+        SELECT * FROM session"
+    )
+});
+
+/// `None`: it has to be done step by step, or cannot be done.
+async fn declare_at_once(
+    db: &Db,
+    id: Uuid,
+    declared: &[Declared],
+    url_life: Duration,
+    life: Duration,
+    now: DateTime<Utc>,
+) -> Result<Option<Upload>, Error> {
+    let rows = with_checksum(declared);
+    if rows.len() < declared.len() {
+        return Ok(None);
+    }
+    let rows = json!(rows).to_string();
+    let (life, url_life) = (now + life, now + url_life);
+    let values = [id.into(), rows.into(), life.into(), url_life.into(), now.into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE.as_str(), values);
+    Ok(session::Entity::find().from_raw_sql(statement).one(db).await?)
+}
+
+async fn declare_rows(
+    tx: &DatabaseTransaction,
+    id: Uuid,
+    rows: Vec<WithChecksum>,
+) -> Result<(), Error> {
+    let rows = rows.into_iter().map(|row| chunk::ActiveModel {
+        upload_id: Set(id),
+        chunk_index: Set(row.chunk_index),
+        declared_checksum: Set(Some(row.checksum)),
+        ..Default::default()
+    });
+    chunk::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
+                .update_column(chunk::Column::DeclaredChecksum)
+                // Who declares other bytes means to send them: what was confirmed is not it.
+                .value(
+                    chunk::Column::ConfirmedAt,
+                    Expr::cust(
+                        "CASE WHEN upload_chunks.checksum = excluded.declared_checksum \
+                         THEN upload_chunks.confirmed_at END",
+                    ),
+                )
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
