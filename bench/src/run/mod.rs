@@ -79,7 +79,7 @@ pub struct Scale {
     /// MiB of the smaller file over the slow line; the other has eight times as much
     #[arg(long, default_value = "256")]
     tail_mib: usize,
-    #[arg(long, default_value = "2")]
+    #[arg(long, default_value = "3")]
     tail_rounds: usize,
     /// Chunks of 5 MiB that SeaweedFS copies
     #[arg(long, default_value = "1000")]

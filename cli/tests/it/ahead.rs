@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use reqwest::Method;
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
+use tokio::sync::watch;
 use upflow_core::db::now;
 use upflow_core::storage::ObjectKey;
 use upflow_core::uploads::{self, CopiedPart, Error};
@@ -25,6 +27,7 @@ pub const SUITE: Suite = suite! { "ahead":
     copying_ahead_gives_way_to_an_upload_that_waits_for_its_end,
     an_error_while_copying_ahead_does_not_fail_the_upload,
     a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worker,
+    the_last_chunks_do_not_wait_for_copies_that_are_under_way,
     a_copy_is_written_down_by_the_holder_of_the_lease_and_of_the_chunk_as_it_is,
 };
 
@@ -224,6 +227,43 @@ async fn a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worke
     upload.wait_for("completed").await;
     upload.assert_whole(&bytes).await;
     assert_eq!(stack.proxy().count(Operation::UploadPartCopy), 4);
+}
+
+async fn the_last_chunks_do_not_wait_for_copies_that_are_under_way(stack: Stack) {
+    let stack = proxied(&stack, |_| {}).await;
+    let bytes = noise(2 * 5 * MIB + 5 * KIB);
+    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    let (release, released) = watch::channel(false);
+    stack.proxy().watch(move |call| {
+        let mut released = released.clone();
+        async move {
+            if call.operation == Operation::UploadPartCopy {
+                let _ = released.wait_for(|released| *released).await;
+            }
+            None
+        }
+        .boxed()
+    });
+    let copies = |count| {
+        let stack = &stack;
+        async move {
+            eventually("so many copies are under way", || async {
+                (stack.proxy().count(Operation::UploadPartCopy) >= count).then_some(())
+            })
+            .await;
+        }
+    };
+    upload.send_and_confirm(&bytes, [0]).await;
+    copies(1).await;
+    upload.send_and_confirm(&bytes, [1]).await;
+    copies(2).await;
+    upload.send(&bytes, 2).await;
+    upload.complete().await.expect(202);
+    copies(3).await;
+    release.send(true).unwrap();
+    upload.wait_for("completed").await;
+    upload.assert_whole(&bytes).await;
+    assert_eq!(stack.proxy().count(Operation::UploadPartCopy), 3, "each chunk once");
 }
 
 async fn a_copy_is_written_down_by_the_holder_of_the_lease_and_of_the_chunk_as_it_is(stack: Stack) {

@@ -3,11 +3,16 @@
 //! and gives way to uploads that wait for their end. Nothing depends on it: what is not copied ahead, or
 //! fails to be, is copied then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Semaphore;
 use upflow_core::db::now;
 use upflow_core::queue::Delivery;
+use upflow_core::storage::Multipart;
 use upflow_core::uploads::{self, LetGo, Upload};
 use uuid::Uuid;
 
@@ -16,8 +21,13 @@ use super::{Assembly, settle, to_the_end};
 use crate::lease::{self, Lease};
 use crate::worker::{JobError, Worker};
 
-/// The most chunks that are copied under one lease.
+/// The most chunks that are begun in one go.
 const PORTION: u64 = 1_000;
+/// Once one of the last so many chunks of a file is there, the rest is waited for,
+const LAST_CHUNKS: i32 = 16;
+/// and looked for so soon while copies are under way; each time that nothing has come, after twice as long.
+const LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// After which an upload that had to give way is looked at again.
 const GIVEN_WAY: Duration = Duration::from_secs(1);
 
@@ -68,17 +78,68 @@ pub(crate) async fn run(
     }
 }
 
+/// Copies what is confirmed until nothing is left to copy. What comes while copies are under way joins them
+/// once some have ended, and near the end of the file at once: the end shall not wait for two copies, one
+/// after the other.
 async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopped> {
-    let rows = worker.ask(uploads::uncopied(&worker.ctx.db, upload.upload_id, PORTION)).await?;
-    if rows.is_empty() {
-        return Ok(());
+    let (db, id) = (&worker.ctx.db, upload.upload_id);
+    let halted = AtomicBool::new(false);
+    let go_on = || {
+        !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !worker.has_urgent_work()
+    };
+    let places = Arc::new(Semaphore::new(worker.settings.copies));
+    let (mut multipart, mut under_way) = (None, BTreeSet::new());
+    let (mut near_the_end, mut pause) = (false, LOOK);
+    let mut rounds = FuturesUnordered::new();
+    loop {
+        let mut rows = worker.ask(uploads::uncopied(db, id, PORTION)).await?;
+        rows.retain(|row| !under_way.contains(&row.chunk_index));
+        match rows.last() {
+            Some(_) if !go_on() && rounds.is_empty() => return Err(Stopped::Halted),
+            Some(last) if go_on() => {
+                near_the_end |= last.chunk_index >= upload.total_chunks - LAST_CHUNKS;
+                pause = LOOK;
+                let mut assembly = Assembly::new(worker, upload, lease, rows)?;
+                assembly.places = places.clone();
+                let to = match &multipart {
+                    Some(multipart) => Multipart::clone(multipart),
+                    None => multipart.insert(assembly.multipart().await?.0).clone(),
+                };
+                under_way.extend(assembly.chunks.keys());
+                rounds.push(round(assembly, to, &go_on));
+            }
+            _ => {}
+        }
+        let ended = tokio::select! {
+            ended = rounds.next() => ended,
+            () = tokio::time::sleep(pause), if near_the_end => {
+                pause = (2 * pause).min(LONGEST_LOOK);
+                continue;
+            }
+        };
+        match ended {
+            None => return Ok(()),
+            Some((indexes, Ok(()))) => under_way.retain(|index| !indexes.contains(index)),
+            Some((_, Err(stopped))) => {
+                halted.store(true, Ordering::Relaxed);
+                // They end what is under way, and write it down.
+                while rounds.next().await.is_some() {}
+                return Err(stopped);
+            }
+        }
     }
-    let assembly = Assembly::new(worker, upload, lease, rows)?;
+}
+
+/// Copies the chunks of this assembly, and says which these were.
+async fn round(
+    assembly: Assembly<'_>,
+    to: Multipart,
+    go_on: impl Fn() -> bool,
+) -> (BTreeSet<i32>, Result<(), Stopped>) {
     let parts = assembly.plan.parts();
     let parts = parts.filter(|part| assembly.chunks.contains_key(&part.chunks.start)).collect();
-    let (multipart, _) = assembly.multipart().await?;
-    let go_on = || !worker.stop.is_cancelled() && !worker.has_urgent_work();
-    assembly.copy_parts(&multipart, parts, go_on).await.map(drop)
+    let copied = assembly.copy_parts(&to, parts, go_on).await.map(drop);
+    (assembly.chunks.into_keys().collect(), copied)
 }
 
 async fn set_back(

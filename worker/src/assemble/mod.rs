@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use upflow_core::checksum::{Algorithm, Checksum, Combiner};
 use upflow_core::db::now;
 use upflow_core::metrics::AssemblyOutcome;
@@ -40,6 +41,8 @@ struct Assembly<'a> {
     final_key: ObjectKey,
     /// By index: all of them, or, ahead of the end, those that are to be copied.
     chunks: BTreeMap<i32, ConfirmedChunk>,
+    /// For copies that are under way at once.
+    places: Arc<Semaphore>,
 }
 
 struct ConfirmedChunk {
@@ -145,6 +148,7 @@ impl<'a> Assembly<'a> {
             final_key: ObjectKey::Final { upload_id, filename: filename.clone() },
             plan: upload.plan(),
             chunks: chunks.collect(),
+            places: Arc::new(Semaphore::new(worker.settings.copies)),
             worker,
             upload,
             lease,

@@ -108,6 +108,7 @@ impl Assembly<'_> {
         let go_on = || !failed.load(Ordering::Relaxed) && go_on();
         let copies = stream::iter(open)
             .map(|part| async {
+                let _place = self.places.acquire().await;
                 if !go_on() {
                     return Err(Stopped::Halted);
                 }
