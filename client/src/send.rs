@@ -26,13 +26,13 @@ use crate::wire::Confirmed;
 
 /// Uploads up to this many chunks leave all confirming to the call that completes them.
 const FEW_CHUNKS: usize = 16;
-/// Chunks are confirmed when so many bytes of them are waiting for it: a call costs the server as much as
-/// confirming some chunks, however small they are;
-const CONFIRM_BYTES: u64 = 128 << 20;
-/// or when one has waited this long: the server assembles what is confirmed while the rest is sent.
+/// Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is
+/// sent;
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
-/// The same once the last chunks are under way: what is confirmed by then is not left for the end.
-const CONFIRM_AFTER_AT_THE_END: Duration = Duration::from_millis(200);
+/// or so long, where this many wait or none is left to begin. Each call costs the server as much as confirming
+/// some chunks, so not at once.
+const CONFIRM_SOON: Duration = Duration::from_millis(250);
+const CONFIRM_AT: usize = 16;
 
 /// Tries with another URL, when S3 refused the first.
 const REFUSALS: u32 = 2;
@@ -106,8 +106,6 @@ pub(crate) struct Sending {
     /// In S3, not confirmed.
     sent: Vec<Item>,
     sent_since: Instant,
-    /// Chunks.
-    confirm_at: usize,
     window: Window,
     preparing: bool,
     putting: usize,
@@ -119,11 +117,9 @@ pub(crate) struct Sending {
 impl Sending {
     /// `ready` are chunks that have a URL already, `todo` the indexes of the others.
     pub fn new(job: Arc<Job>, todo: impl IntoIterator<Item = u32>, ready: Vec<Ready>) -> Self {
-        let (parallel, chunk_size) = (job.http.options.parallel, job.geometry.chunk_size);
-        let confirm_at = usize::try_from(CONFIRM_BYTES / chunk_size.max(1));
+        let parallel = job.http.options.parallel;
         Self {
-            window: Window::new(parallel, chunk_size),
-            confirm_at: confirm_at.unwrap_or(CHUNKS_PER_CALL).clamp(1, CHUNKS_PER_CALL),
+            window: Window::new(parallel, job.geometry.chunk_size),
             job,
             tasks: JoinSet::new(),
             todo: todo.into_iter().map(Item::new).collect(),
@@ -204,9 +200,9 @@ impl Sending {
     fn start_confirming(&mut self) {
         let to_begin = self.preparing || !self.todo.is_empty() || !self.ready.is_empty();
         let more_to_send = to_begin || self.putting > 0;
-        let after = if to_begin { CONFIRM_AFTER } else { CONFIRM_AFTER_AT_THE_END };
+        let soon = !to_begin || self.sent.len() >= CONFIRM_AT;
         let due = match more_to_send {
-            true => self.sent.len() >= self.confirm_at || self.sent_since.elapsed() >= after,
+            true => self.sent_since.elapsed() >= if soon { CONFIRM_SOON } else { CONFIRM_AFTER },
             // Completing confirms a few more: of many it would ask for a listing of all first.
             false => self.sent.len() > FEW_CHUNKS,
         };

@@ -8,15 +8,14 @@ import { UpFlowError } from "./error.js";
 import { put } from "./put.js";
 import { backoff, isTransient, mayRetry, sleep } from "./retry.js";
 
-/**
- * Chunks are confirmed when so many bytes of them wait for it: a call costs the server as much as confirming some
- * chunks, however small they are;
- */
-const CONFIRM_BYTES = 128 * 2 ** 20;
-/** or when one has waited this long: the server assembles what is confirmed while the rest is sent. */
+/** Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is sent; */
 const CONFIRM_AFTER_MS = 1_000;
-/** The same once the last chunks are under way: what is confirmed by then is not left for the end. */
-const CONFIRM_AFTER_AT_THE_END_MS = 200;
+/**
+ * or so long, where this many wait or none is left to begin. Each call costs the server as much as confirming some
+ * chunks, so not at once.
+ */
+const CONFIRM_SOON_MS = 250;
+const CONFIRM_AT = 16;
 /** Chunks that are left for the call that completes the upload. */
 const FEW_CHUNKS = 16;
 
@@ -265,11 +264,10 @@ export class Sending {
     if (this.#confirming || this.#sent.length === 0) return;
     const toBegin = this.#preparing || this.#ready.length > 0 || this.#todo.length > 0;
     const more = toBegin || this.#lanes > 0;
-    const after = toBegin ? CONFIRM_AFTER_MS : CONFIRM_AFTER_AT_THE_END_MS;
-    const due = this.#paused || Date.now() - this.#sentSince >= after;
-    const many = Math.min(Math.max(1, Math.floor(CONFIRM_BYTES / this.#job.chunks.chunkSize)), CHUNKS_PER_CALL);
+    const soon = !toBegin || this.#sent.length >= CONFIRM_AT;
+    const due = this.#paused || Date.now() - this.#sentSince >= (soon ? CONFIRM_SOON_MS : CONFIRM_AFTER_MS);
     // Completing confirms a few more: of many it would ask for a listing of all first.
-    if (more ? !due && this.#sent.length < many : this.#sent.length <= FEW_CHUNKS) return;
+    if (more ? !due : this.#sent.length <= FEW_CHUNKS) return;
     this.#confirming = true;
     this.#confirm(this.#sent.splice(0, CHUNKS_PER_CALL))
       .catch((error) => this.#fail(error))

@@ -59,7 +59,7 @@ async fn ctrl_c_ends_it_with_0_and_a_restart_goes_on_where_it_was(stack: Stack) 
     let server = format!("http://127.0.0.1:{port}");
     let mut running = Running::start(&mut bare(&stack, port, s3_port));
     running.says("Ctrl-C").await;
-    let bytes = noise(24 * MIB);
+    let bytes = noise(48 * MIB);
     let path = file(&stack, "file.bin", &bytes);
     let mut command = upload(&stack, &server, &[&path]);
     let half = Running::start(command.args(["--chunk-size", "1MiB", "--parallel", "1"]));
@@ -85,7 +85,7 @@ async fn ctrl_c_ends_it_with_0_and_a_restart_goes_on_where_it_was(stack: Stack) 
 async fn killed_with_9_it_goes_on_where_it_was(stack: Stack) {
     let (port, s3_port) = (free_port(), free_port());
     let server = format!("http://127.0.0.1:{port}");
-    let bytes = noise(60 * MIB);
+    let bytes = noise(120 * MIB);
     let path = file(&stack, "file.bin", &bytes);
     let mut running = Running::start(&mut bare(&stack, port, s3_port));
     running.says("Ctrl-C").await;
@@ -105,7 +105,7 @@ async fn killed_with_9_it_goes_on_where_it_was(stack: Stack) {
         running = Running::start(&mut bare(&stack, port, s3_port));
         running.says("Ctrl-C").await;
     }
-    assert!(confirmed < 60, "the last kill came after the last chunk");
+    assert!(confirmed < 120, "the last kill came after the last chunk");
     let status = sending.child.wait().await.unwrap();
     if !status.success() {
         // It may have given up meanwhile; running it again is all it takes.

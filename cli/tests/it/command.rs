@@ -139,7 +139,7 @@ async fn upload_of_an_empty_file_completes(stack: Stack) {
 }
 
 async fn upload_killed_in_the_middle_resumes_when_run_again(stack: Stack) {
-    let bytes = noise(48 * MIB);
+    let bytes = noise(96 * MIB);
     let path = file(&stack, "resume.bin", &bytes);
     let server = stack.url("");
     let mut command = upload(&stack, &server, &[&path]);
@@ -153,7 +153,7 @@ async fn upload_killed_in_the_middle_resumes_when_run_again(stack: Stack) {
     killed.kill().await;
     let before = uploads(&stack, &server).await[0].clone();
     let sent = before["uploaded_chunks_count"].as_i64().unwrap();
-    assert!(sent < 48, "it was killed too late to tell");
+    assert!(sent < 96, "it was killed too late to tell");
 
     let mut command = upload(&stack, &server, &[&path]);
     let ended = run(command.args(["--chunk-size", "1MiB", "--json"])).await;

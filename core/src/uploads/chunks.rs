@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::confirm::count;
-use super::{Error, Upload, apply, lock};
+use super::{Error, Upload, apply, lock, moves_at};
 use crate::db::{self, Db};
 use crate::entity::{chunk, session};
 use crate::lifecycle::{Event, Status};
@@ -63,7 +63,7 @@ pub async fn abort(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<(Upload, boo
         session::ActiveModel { lease_id: Set(None), lease_until: Set(None), ..Default::default() };
     upload.status = apply(&tx, &upload, Event::Abort, None, now, free).await?;
     tx.commit().await?;
-    upload.updated_at = now;
+    upload.updated_at = moves_at(&upload, now);
     Ok((upload, true))
 }
 
@@ -154,7 +154,7 @@ pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<R
     upload.status = apply(&tx, &upload, Event::RequestAssembly, None, now, afresh).await?;
     tx.commit().await?;
     upload.failure = None;
-    upload.updated_at = now;
+    upload.updated_at = moves_at(&upload, now);
     Ok(Requested::Moved(upload))
 }
 

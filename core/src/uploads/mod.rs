@@ -35,7 +35,7 @@ pub use read::{
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::LockType;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
@@ -118,17 +118,24 @@ async fn apply(
     let from = upload.status_at(now);
     let to = event.apply(upload.status).filter(|_| from == upload.status || event == Event::Expire);
     let to = to.ok_or(Error::Conflict(from))?;
+    let at = moves_at(upload, now);
     let update = session::Entity::update_many()
-        .set(session::ActiveModel { status: Set(to), updated_at: Set(now), ..set })
+        .set(session::ActiveModel { status: Set(to), updated_at: Set(at), ..set })
         .filter(session::Column::UploadId.eq(upload.upload_id))
         .filter(session::Column::Status.is_in(event.from().iter().copied()));
     if update.exec(tx).await?.rows_affected != 1 {
         return Err(Error::Conflict(upload.status));
     }
     if upload.status != to || detail.is_some() {
-        record(tx, upload.upload_id, event.name(), Some((upload.status, to)), detail, now).await?;
+        record(tx, upload.upload_id, event.name(), Some((upload.status, to)), detail, at).await?;
     }
     Ok(to)
+}
+
+/// The time of the next move: the times of an upload's moves are in the order of the moves, also where `now` was
+/// read before the wait for the row, or by a clock that is behind.
+fn moves_at(upload: &Upload, now: DateTime<Utc>) -> DateTime<Utc> {
+    now.max(upload.updated_at + TimeDelta::milliseconds(1))
 }
 
 async fn record<C: sea_orm::ConnectionTrait>(
