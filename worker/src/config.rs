@@ -6,7 +6,7 @@ use upflow_core::config::Faults;
 
 /// What a worker takes beside the parts it streams: the program itself, 10,000 rows, the buffers of its
 /// connections. `bench/assembly` measures it.
-const OWN_MEMORY_MIB: usize = 40;
+const OWN_MEMORY_MIB: usize = 48;
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Worker")]
@@ -17,7 +17,7 @@ pub struct WorkerArgs {
     /// Part copies of one upload that are under way at once
     #[arg(long, env = "UPFLOW_COPIES", default_value = "16")]
     pub copies: String,
-    /// MiB of memory that the worker may take while it streams parts (chunks below 5 MiB): 40 for itself,
+    /// MiB of memory that the worker may take while it streams parts (chunks below 5 MiB): 48 for itself,
     /// the rest for the parts
     #[arg(long, env = "UPFLOW_STREAM_MEMORY_MIB", default_value = "64")]
     pub stream_memory_mib: String,
@@ -61,7 +61,7 @@ impl WorkerArgs {
         let jobs = faults.number("UPFLOW_WORKER_JOBS", &self.worker_jobs, 1..=1_000);
         let copies = faults.number("UPFLOW_COPIES", &self.copies, 1..=1_000);
         let memory: Option<usize> =
-            faults.number("UPFLOW_STREAM_MEMORY_MIB", &self.stream_memory_mib, 56..=65_536);
+            faults.number("UPFLOW_STREAM_MEMORY_MIB", &self.stream_memory_mib, 64..=65_536);
         // Shorter than a few heartbeats and pauses of the database, leases would be lost all the time.
         let lease = faults.duration("UPFLOW_LEASE", &self.lease, second..=3_600 * second);
         let attempts = faults.number("UPFLOW_ATTEMPTS", &self.attempts, 1..=100_000);
