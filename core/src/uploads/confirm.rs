@@ -97,7 +97,8 @@ fn in_order(seen: &[SeenChunk]) -> Vec<&SeenChunk> {
 
 /// The transaction of `confirm` as one statement, and so one round trip, where nothing of the session
 /// changes. The text is the same for any number of chunks, so it is prepared once a connection. What it reads
-/// is as it was before it: so many were confirmed, and those of `seen` that were not are so now.
+/// is as it was before it: so many were confirmed, and those of `seen` that were not are so now. Each of these is
+/// looked up by itself; of a join PostgreSQL makes a scan of all chunks of the upload, for one as for a thousand.
 const AT_ONCE: &str = "
     WITH session AS (
         SELECT lease_until FROM upload_sessions
@@ -120,9 +121,10 @@ const AT_ONCE: &str = "
     SELECT lease_until, (SELECT count(*) FROM written) + (
         SELECT COALESCE(sum(confirmed), 0) FROM upload_counts WHERE upload_id = $1
     ) - (
-        SELECT count(*) FROM seen JOIN upload_chunks AS before
-            ON before.upload_id = $1 AND before.chunk_index = seen.chunk_index
-        WHERE before.confirmed_at IS NOT NULL
+        SELECT count((
+            SELECT before.confirmed_at FROM upload_chunks AS before
+            WHERE before.upload_id = $1 AND before.chunk_index = seen.chunk_index
+        )) FROM seen
     ) AS count FROM session";
 
 #[derive(FromQueryResult)]
