@@ -24,7 +24,7 @@ use crate::retry::Retry;
 use crate::storage::StorageError;
 use crate::wire::Confirmed;
 
-/// Uploads up to this many chunks leave all confirming to the call that completes them.
+/// So many chunks are left to the call that completes the upload: the last ones, or all of a small file.
 const FEW_CHUNKS: usize = 16;
 /// Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is
 /// sent;

@@ -107,8 +107,8 @@ async fn ask_everything(db: &Db) {
     rows::chunk_rows(db, id, None).await.unwrap();
     rows::chunk_rows(db, id, Some(&[0, 1, 2])).await.unwrap();
     assert_eq!(rows::uncopied(db, id, 1_000).await.unwrap().len(), 1_000);
-    let checksum = upflow_core::checksum::Algorithm::Crc64Nvme.parse("AAAAAAAAAAA=").ok();
-    for checksum in [None, checksum] {
+    let checksum = upflow_core::checksum::Algorithm::Crc64Nvme.parse("AAAAAAAAAAA=").unwrap();
+    for checksum in [None, Some(checksum)] {
         let declared: Vec<_> = (0..3).map(|index| Declared { index, checksum }).collect();
         rows::declare(db, id, &declared, MINUTE, life, now).await.unwrap();
     }

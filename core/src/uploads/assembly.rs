@@ -76,7 +76,7 @@ pub async fn let_go(db: &Db, id: Uuid, lease: Uuid) -> Result<LetGo, Error> {
     if let_go.rows_affected == 1 {
         return Ok(LetGo::Free);
     }
-    // Only who holds the lease takes an upload out of `pending_assembly`, an abort excepted.
+    // It needs no transaction: but for an abort, only who holds the lease takes it out of `pending_assembly`.
     let upload = session::Entity::find_by_id(id).one(db).await?;
     Ok(match upload {
         Some(upload)
