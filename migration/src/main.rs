@@ -47,14 +47,20 @@ async fn run() -> anyhow::Result<()> {
     match cli.command {
         Command::Up => {
             upflow_migration::up(&db).await?;
-            println!("the database is up to date");
+            say("the database is up to date");
         }
         Command::Status => {
             for migration in Migrator::get_migration_with_status(&db).await? {
-                println!("{}  {}", migration.name(), migration.status());
+                say(&format!("{}  {}", migration.name(), migration.status()));
             }
         }
     }
     logging.end().await;
     Ok(())
+}
+
+/// Prints a line. Whoever reads may have stopped reading, as `head` does: that undoes nothing.
+fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -10,6 +10,7 @@ use upflow_core::shutdown;
 use super::config::{StoreArgs, StoreSettings};
 use super::credentials;
 use super::local_s3::LocalS3;
+use crate::upload::words::say;
 
 #[derive(Debug, clap::Args)]
 pub struct S3Args {
@@ -34,11 +35,11 @@ pub async fn run(args: S3Args) -> anyhow::Result<()> {
     let host = Ipv4Addr::LOCALHOST.into();
     let listener = listen(host, settings.port, "--s3-port", "UPFLOW_S3_PORT")?;
     let s3 = LocalS3::start(&settings, listener, stop.clone()).await?;
-    println!("{}", greeting(&settings, &s3, args.show_keys));
+    say(&greeting(&settings, &s3, args.show_keys));
     stop.cancelled().await;
     s3.stopped().await;
     logging.end().await;
-    println!("The S3 store has stopped.");
+    say("The S3 store has stopped.");
     Ok(())
 }
 

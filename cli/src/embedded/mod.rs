@@ -16,6 +16,8 @@ use upflow_api::config::{ServeSettings, listen};
 use upflow_core::config::{self as core_config, Faults};
 use upflow_core::shutdown;
 
+use crate::upload::words::say;
+
 pub use alone::{S3Args, run as run_s3};
 pub use config::{EmbeddedArgs, EmbeddedSettings, StoreArgs, StoreSettings};
 pub use foundation::Foundation;
@@ -43,7 +45,7 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     if std::env::var_os("UPFLOW_API_KEYS").is_some_and(|keys| !keys.is_empty()) {
         tracing::warn!("UPFLOW_API_KEYS is for upflow-api: here no key is asked for");
     }
-    println!("{}", greeting(address, foundation.s3, &settings.store));
+    say(&greeting(address, foundation.s3, &settings.store));
     // Whichever ends first ends the other.
     let serve = async {
         let served = serve.await;
@@ -53,7 +55,7 @@ pub async fn run(args: EmbeddedArgs) -> anyhow::Result<()> {
     let (served, ()) = tokio::join!(serve, worker);
     foundation.stop().await;
     logging.end().await;
-    println!("UpFlow has stopped.");
+    say("UpFlow has stopped.");
     Ok(served?)
 }
 

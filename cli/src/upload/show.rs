@@ -11,7 +11,7 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use upflow_client::{Error, Event, Finished, Listener, Phase, Upload};
 
-use super::words::{integrity, per_second, printable, short, time};
+use super::words::{integrity, per_second, printable, say, short, time};
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const JSON_EVERY: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl Show {
             upload.final_s3_key,
             integrity(upload),
         );
-        out(&printable(&line));
+        say(&printable(&line));
     }
 
     pub fn failed(&self, error: Error) {
@@ -289,14 +289,8 @@ impl Show {
 
     fn print_json(&self, mut event: Value) {
         event["file"] = Value::from(self.name.as_str());
-        out(&event.to_string());
+        say(&event.to_string());
     }
-}
-
-/// A line on standard output. Whoever reads it may have stopped reading, as `head` does: the upload goes on.
-fn out(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 impl Seen {

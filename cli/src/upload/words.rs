@@ -43,7 +43,7 @@ pub fn integrity(upload: &Upload) -> String {
     }
 }
 
-/// Prints a line of a report. Whoever has read enough and closed the pipe misses nothing.
+/// Prints a line. Whoever reads may have stopped reading, as `head` does: what is under way goes on.
 pub fn say(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");

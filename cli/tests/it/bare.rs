@@ -1,5 +1,6 @@
 //! `upflow` without a command, as people run it: everything in one process.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +19,7 @@ pub const SUITE: Suite = suite! { "bare":
     the_bare_command_says_what_to_open_and_works,
     ctrl_c_ends_it_with_0_and_a_restart_goes_on_where_it_was,
     killed_with_9_it_goes_on_where_it_was,
+    it_goes_on_when_nobody_reads_what_it_says,
     a_lost_database_before_a_full_store_loses_nothing,
     a_taken_port_is_a_clear_error,
 };
@@ -115,6 +117,21 @@ async fn killed_with_9_it_goes_on_where_it_was(stack: Stack) {
     let found = uploads(&stack, &server).await;
     let done = found.iter().find(|upload| upload["status"] == "completed").unwrap();
     assert!(downloaded(&stack, &server, done["upload_id"].as_str().unwrap()).await == bytes);
+}
+
+async fn it_goes_on_when_nobody_reads_what_it_says(stack: Stack) {
+    let (port, s3_port) = (free_port(), free_port());
+    let mut command = bare(&stack, port, s3_port);
+    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // What it says comes to a closed pipe.
+    drop(running.stdout.take());
+    serves(stack.http(), port).await;
+    let bytes = noise(MIB);
+    let path = file(&stack, "file.bin", &bytes);
+    let server = format!("http://127.0.0.1:{port}");
+    let ended = run(&mut upload(&stack, &server, &[&path])).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    running.kill().await.unwrap();
 }
 
 /// The S3 server of a bare command, as a client with its keys sees it.
