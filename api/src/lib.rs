@@ -5,6 +5,7 @@ mod announce;
 pub mod auth;
 mod body;
 pub mod config;
+mod confirm;
 mod cors;
 mod headers;
 pub mod limits;
@@ -78,7 +79,8 @@ fn state(ctx: Context, settings: ServeSettings, shutdown: CancellationToken) -> 
     let (polls, pace) = (Semaphore::new(MAX_POLLS), auth::Pace::new(clients.requests_per_second));
     let waiting = waiting::Waiting::default();
     let sight = routes::health::Sight::default();
-    Arc::new(State { ctx, polls, waiting, shutdown, access, clients, pace, sight })
+    let confirms = confirm::Confirms::default();
+    Arc::new(State { ctx, polls, waiting, shutdown, access, clients, pace, sight, confirms })
 }
 
 fn endpoint(state: Shared) -> impl Endpoint<Output = Response> {

@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use upflow_core::lifecycle::Status;
 use upflow_core::storage::{Listed, ObjectHead, ObjectKey, StorageError, chunk_index, chunks};
 use upflow_core::uploads::{self, Chunk, Confirmed, SeenChunk, Upload};
 use upflow_core::{Context, plan};
@@ -268,18 +267,4 @@ async fn list_chunks(ctx: &Context, upload: &Upload) -> Result<HashMap<i32, List
         }
     }
     Ok(stored)
-}
-
-/// In `pending_assembly` a confirm of chunks that are confirmed already is answered as before.
-pub async fn already_confirmed(
-    ctx: &Context,
-    upload: &Upload,
-    indexes: &[i32],
-) -> Result<Vec<Chunk>, Problem> {
-    let mut rows = uploads::chunk_rows(&ctx.db, upload.upload_id, Some(indexes)).await?;
-    rows.retain(|row| row.confirmed_at.is_some());
-    if rows.len() < indexes.len() {
-        return Err(Problem::conflict(Status::PendingAssembly));
-    }
-    Ok(rows)
 }

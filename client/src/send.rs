@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, CHUNKS_PER_CALL};
@@ -24,15 +24,17 @@ use crate::retry::Retry;
 use crate::storage::StorageError;
 use crate::wire::Confirmed;
 
-/// So many chunks are left to the call that completes the upload: the last ones, or all of a small file.
+/// So many chunks are left to the call that completes the upload: the last ones, or all of a small file that is
+/// sent in no time.
 const FEW_CHUNKS: usize = 16;
 /// Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is
 /// sent;
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
-/// or so long, where this many wait or none is left to begin. Each call costs the server as much as confirming
-/// some chunks, so not at once.
+/// or so long, where this many wait, since each call costs the server as much as confirming some chunks;
 const CONFIRM_SOON: Duration = Duration::from_millis(250);
 const CONFIRM_AT: usize = 16;
+/// or so long, where none is left to begin: what the server has not assembled by the end is waited for.
+const CONFIRM_LAST: Duration = Duration::from_millis(100);
 
 /// Tries with another URL, when S3 refused the first.
 const REFUSALS: u32 = 2;
@@ -139,7 +141,12 @@ impl Sending {
             self.start_puts()?;
             self.start_preparing();
             self.start_confirming();
-            let Some(done) = self.tasks.join_next().await else { return Ok(()) };
+            let due = self.confirm_at();
+            let done = tokio::select! {
+                done = self.tasks.join_next() => done,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => continue,
+            };
+            let Some(done) = done else { return Ok(()) };
             match done.map_err(Error::Internal)? {
                 Done::Prepared(ready) => {
                     self.preparing = false;
@@ -197,17 +204,27 @@ impl Sending {
         self.tasks.spawn(async move { Done::Prepared(prepare(&job, items).await) });
     }
 
-    fn start_confirming(&mut self) {
-        let to_begin = self.preparing || !self.todo.is_empty() || !self.ready.is_empty();
-        let more_to_send = to_begin || self.putting > 0;
-        let soon = !to_begin || self.sent.len() >= CONFIRM_AT;
-        let due = match more_to_send {
-            true => self.sent_since.elapsed() >= if soon { CONFIRM_SOON } else { CONFIRM_AFTER },
-            // Completing confirms a few more: of many it would ask for a listing of all first.
-            false => self.sent.len() > FEW_CHUNKS,
-        };
+    /// When the chunks that were sent are to be confirmed; `None` where others have to end first, or completing
+    /// confirms them.
+    fn confirm_at(&self) -> Option<Instant> {
+        if self.confirming || self.sent.is_empty() {
+            return None;
+        }
         let few = self.job.geometry.total_chunks as usize <= FEW_CHUNKS;
-        if self.confirming || few || self.sent.is_empty() || !due {
+        let to_begin = self.preparing || !self.todo.is_empty() || !self.ready.is_empty();
+        let wait = match (to_begin, self.putting > 0) {
+            // Completing confirms a few more: of many it would ask for a listing of all first.
+            (false, false) if self.sent.len() <= FEW_CHUNKS => return None,
+            (false, false) => Duration::ZERO,
+            (false, true) if !few => CONFIRM_LAST,
+            (true, _) if self.sent.len() >= CONFIRM_AT => CONFIRM_SOON,
+            _ => CONFIRM_AFTER,
+        };
+        Some(self.sent_since + wait)
+    }
+
+    fn start_confirming(&mut self) {
+        if self.confirm_at().is_none_or(|at| at > Instant::now()) {
             return;
         }
         let items = self.sent.split_off(self.sent.len().saturating_sub(CHUNKS_PER_CALL));

@@ -10,13 +10,12 @@ import { backoff, isTransient, mayRetry, sleep } from "./retry.js";
 
 /** Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is sent; */
 const CONFIRM_AFTER_MS = 1_000;
-/**
- * or so long, where this many wait or none is left to begin. Each call costs the server as much as confirming some
- * chunks, so not at once.
- */
+/** or so long, where this many wait, since each call costs the server as much as confirming some chunks; */
 const CONFIRM_SOON_MS = 250;
 const CONFIRM_AT = 16;
-/** Chunks that are left for the call that completes the upload. */
+/** or so long, where none is left to begin: what the server has not assembled by the end is waited for. */
+const CONFIRM_LAST_MS = 100;
+/** Chunks that are left for the call that completes the upload: the last ones, or all of a small file sent in no time. */
 const FEW_CHUNKS = 16;
 
 /** The first window of URLs is for this many bytes and chunks; later ones for some seconds of sending. */
@@ -48,6 +47,7 @@ export class Sending {
   #lanes = 0;
   #preparing = false;
   #confirming = false;
+  #confirmTimer;
   #paused = false;
   #over = false;
   /** Failed PUTs since one succeeded. */
@@ -98,6 +98,7 @@ export class Sending {
     if (this.#over) return;
     this.#over = true;
     this.#puts.abort();
+    clearTimeout(this.#confirmTimer);
     const { chunks } = this.#job;
     chunks.states.forEach((state, index) => state === ChunkState.sending && chunks.set(index, ChunkState.waiting));
     this.#job.signal.removeEventListener("abort", this.#settle.stop);
@@ -260,14 +261,31 @@ export class Sending {
     });
   }
 
-  #startConfirming() {
-    if (this.#confirming || this.#sent.length === 0) return;
+  /**
+   * In how many milliseconds the chunks that were sent are to be confirmed; undefined where others have to end first,
+   * or completing confirms them.
+   */
+  get #confirmIn() {
+    if (this.#confirming || this.#sent.length === 0) return undefined;
     const toBegin = this.#preparing || this.#ready.length > 0 || this.#todo.length > 0;
-    const more = toBegin || this.#lanes > 0;
-    const soon = !toBegin || this.#sent.length >= CONFIRM_AT;
-    const due = this.#paused || Date.now() - this.#sentSince >= (soon ? CONFIRM_SOON_MS : CONFIRM_AFTER_MS);
     // Completing confirms a few more: of many it would ask for a listing of all first.
-    if (more ? !due : this.#sent.length <= FEW_CHUNKS) return;
+    if (!toBegin && this.#lanes === 0) return this.#sent.length > FEW_CHUNKS ? 0 : undefined;
+    if (this.#paused) return 0;
+    const few = this.#job.chunks.total <= FEW_CHUNKS;
+    let wait = CONFIRM_AFTER_MS;
+    if (!toBegin && !few) wait = CONFIRM_LAST_MS;
+    else if (toBegin && this.#sent.length >= CONFIRM_AT) wait = CONFIRM_SOON_MS;
+    return Math.max(0, this.#sentSince + wait - Date.now());
+  }
+
+  #startConfirming() {
+    clearTimeout(this.#confirmTimer);
+    const wait = this.#confirmIn;
+    if (wait === undefined) return;
+    if (wait > 0) {
+      this.#confirmTimer = setTimeout(() => this.#pump(), wait);
+      return;
+    }
     this.#confirming = true;
     this.#confirm(this.#sent.splice(0, CHUNKS_PER_CALL))
       .catch((error) => this.#fail(error))

@@ -49,7 +49,7 @@ pub struct FieldError {
 }
 
 /// The answers of every operation besides its own.
-#[derive(Debug, ApiResponse)]
+#[derive(Debug, Clone, ApiResponse)]
 pub enum Problem {
     /// The request cannot be read, or its body is not JSON.
     #[oai(status = 400, content_type = "application/problem+json")]

@@ -20,6 +20,7 @@ use upflow_core::uploads::{self as rows, ConfirmedChunks, Declared};
 use uuid::Uuid;
 
 use crate::auth::{Access, Pace};
+use crate::confirm::Confirms;
 use crate::limits::ClientLimits;
 use crate::problem::Problem;
 use crate::schema::{PresignedChunk, Progress, Upload};
@@ -48,6 +49,7 @@ pub struct State {
     pub clients: ClientLimits,
     pub pace: Pace,
     pub sight: health::Sight,
+    pub confirms: Confirms,
 }
 
 pub type Shared = Arc<State>;

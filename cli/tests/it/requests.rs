@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::join_all;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use upflow_client::{FileUpload, Listener, Options as ClientOptions, Uploader};
 use url::Url;
 
 use crate::client::{KIB, noise};
-use crate::harness::{Options, Stack, Suite};
+use crate::harness::{Options, Stack, Suite, eventually};
 use crate::proxy::{Operation, Proxy};
 use crate::suite;
 
@@ -20,6 +22,7 @@ pub const SUITE: Suite = suite! { "requests":
     many_chunks_with_checksums_are_confirmed_by_a_head_each,
     complete_finds_many_chunks_without_checksums_by_one_list,
     no_more_calls_to_s3_are_under_way_than_allowed,
+    confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer,
 };
 
 async fn proxied(stack: &Stack) -> Stack {
@@ -115,4 +118,47 @@ async fn no_more_calls_to_s3_are_under_way_than_allowed(stack: Stack) {
         assert_eq!(answer.expect(200)["confirmed"], json!(indexes));
     }
     assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+/// S3 holds the first two back, so that the others wait and are one confirm.
+async fn confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer(stack: Stack) {
+    let stack = proxied(&stack).await;
+    stack.stop_workers().await;
+    let upload = sent(&stack, 12, true).await;
+    upload.presign(7, Some(crate::client::crc64(b"other bytes"))).await;
+    let (held, go) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
+    let (count, gate) = (held.clone(), go.clone());
+    stack.proxy().watch(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let gate = gate.clone();
+        async move {
+            let _go = gate.acquire().await.unwrap();
+            None
+        }
+        .boxed()
+    });
+    let first = join_all((0..2).map(|index| upload.confirm(index)));
+    let others = async {
+        eventually("both ask S3", || async { (held.load(Ordering::SeqCst) == 2).then_some(()) })
+            .await;
+        let calls = join_all((2..13).chain([11]).map(|index| upload.confirm(index)));
+        let open = async {
+            // Whether they come before or after it changes no answer.
+            tokio::task::yield_now().await;
+            go.add_permits(1_000);
+        };
+        tokio::join!(calls, open).0
+    };
+    let (first, others) = tokio::join!(first, others);
+    for (index, answer) in (0..13).chain([11]).zip(first.into_iter().chain(others)) {
+        match index {
+            7 => answer.expect_problem(409, "chunk_checksum_mismatch"),
+            12 => answer.expect_problem(422, "chunk_index_out_of_range"),
+            _ => assert_eq!(answer.expect(200)["chunk_index"], json!(index)),
+        }
+    }
+    let confirmed: Vec<usize> = (0..12).filter(|index| *index != 7).collect();
+    assert_eq!(upload.get().await["uploaded_chunks"], json!(confirmed));
+    // One is asked for twice, in two confirms or in one.
+    assert!(matches!(stack.proxy().count(Operation::HeadObject), 12 | 13));
 }

@@ -55,7 +55,7 @@ pub async fn record_parts(
         .filter(session::Column::Attempts.gt(1))
         .exec(&tx)
         .await?;
-    // The rows are there, since the chunks are confirmed: this is an UPDATE of many rows in one go.
+    // The rows are there, since the chunks were confirmed: this is an UPDATE of many rows in one go.
     chunk::Entity::insert_many(rows)
         .on_conflict(
             OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
@@ -74,7 +74,8 @@ pub async fn record_parts(
 
 /// The transaction of `record_parts` as one statement, and so one round trip instead of five. A row
 /// that somebody else changes meanwhile is waited for and looked at again, so neither a lost lease nor a chunk
-/// sent anew is written over.
+/// sent anew is written over. The rows are there, since the chunks were confirmed; so asked for, each is looked up
+/// by its key, where an UPDATE that joins would have PostgreSQL read all chunks of the upload.
 const AT_ONCE: &str = "
     WITH session AS (
         SELECT upload_id FROM upload_sessions WHERE upload_id = $1 AND lease_id = $2 FOR UPDATE
@@ -82,14 +83,15 @@ const AT_ONCE: &str = "
         UPDATE upload_sessions SET attempts = 1 FROM session
         WHERE upload_sessions.upload_id = session.upload_id AND attempts > 1
     ), copied AS (
-        UPDATE upload_chunks SET
-            copied_etag = copied.copied_etag, part_etag = copied.part_etag,
-            part_checksum = copied.part_checksum
+        INSERT INTO upload_chunks (upload_id, chunk_index, copied_etag, part_etag, part_checksum)
+        SELECT $1, copied.chunk_index, copied.copied_etag, copied.part_etag, copied.part_checksum
         FROM session, json_to_recordset($3::json)
             AS copied (chunk_index integer, copied_etag text, part_etag text, part_checksum text)
-        WHERE upload_chunks.upload_id = session.upload_id
-            AND upload_chunks.chunk_index = copied.chunk_index
-            AND upload_chunks.etag = copied.copied_etag
+        ORDER BY copied.chunk_index
+        ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
+            copied_etag = excluded.copied_etag, part_etag = excluded.part_etag,
+            part_checksum = excluded.part_checksum
+        WHERE upload_chunks.etag = excluded.copied_etag
     )
     SELECT upload_id FROM session";
 
