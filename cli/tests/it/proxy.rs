@@ -49,6 +49,8 @@ pub struct Call {
     pub upload: Option<Uuid>,
     /// It came by a presigned URL: from a client.
     pub presigned: bool,
+    /// The SDK has sent it, as it says in each of its requests.
+    pub by_sdk: bool,
 }
 
 /// What becomes of a call instead of its answer.
@@ -173,8 +175,9 @@ impl Proxy {
         let body = if parts.method == Method::POST { body } else { b"" };
         let upload = upload(&target).or_else(|| upload(&String::from_utf8_lossy(body)));
         let presigned = target.contains("X-Amz-Signature=");
+        let by_sdk = parts.headers.contains_key("amz-sdk-request");
         let number = calls.len();
-        let call = Call { number, operation: operation(parts), upload, presigned };
+        let call = Call { number, operation: operation(parts), upload, presigned, by_sdk };
         calls.push(call.clone());
         call
     }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use upflow_client::{FileUpload, Listener, Options as ClientOptions, Uploader};
 use url::Url;
 
-use crate::client::{KIB, noise};
+use crate::client::{KIB, MIB, noise};
 use crate::harness::{Options, Stack, Suite, eventually};
 use crate::proxy::{Operation, Proxy};
 use crate::suite;
@@ -23,6 +23,7 @@ pub const SUITE: Suite = suite! { "requests":
     complete_finds_many_chunks_without_checksums_by_one_list,
     no_more_calls_to_s3_are_under_way_than_allowed,
     confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer,
+    what_is_asked_of_s3_for_each_chunk_is_asked_without_the_sdk,
 };
 
 async fn proxied(stack: &Stack) -> Stack {
@@ -152,8 +153,8 @@ async fn confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer(st
     let (first, others) = tokio::join!(first, others);
     for (index, answer) in (0..13).chain([11]).zip(first.into_iter().chain(others)) {
         match index {
-            7 => answer.expect_problem(409, "chunk_checksum_mismatch"),
-            12 => answer.expect_problem(422, "chunk_index_out_of_range"),
+            7 => drop(answer.expect_problem(409, "chunk_checksum_mismatch")),
+            12 => drop(answer.expect_problem(422, "chunk_index_out_of_range")),
             _ => assert_eq!(answer.expect(200)["chunk_index"], json!(index)),
         }
     }
@@ -161,4 +162,27 @@ async fn confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer(st
     assert_eq!(upload.get().await["uploaded_chunks"], json!(confirmed));
     // One is asked for twice, in two confirms or in one.
     assert!(matches!(stack.proxy().count(Operation::HeadObject), 12 | 13));
+}
+
+async fn what_is_asked_of_s3_for_each_chunk_is_asked_without_the_sdk(stack: Stack) {
+    let stack = proxied(&stack).await;
+    // Whose way to the bucket it is.
+    stack.ctx().storage.check_bucket().await.unwrap();
+    for (bytes, chunk_size, reads) in [
+        (noise(12 * MIB), 5 * MIB, Operation::UploadPartCopy),
+        (noise(12 * 64 * KIB), 64 * KIB, Operation::GetObject),
+    ] {
+        let upload = stack.plan("a", &bytes, chunk_size).await;
+        upload.send_all(&bytes).await;
+        upload.complete_and_wait().await;
+        upload.assert_whole(&bytes).await;
+        for operation in [Operation::HeadObject, reads] {
+            let calls = stack.proxy().calls().into_iter().filter(|call| {
+                call.operation == operation && call.upload == Some(upload.id) && !call.presigned
+            });
+            let by_sdk: Vec<bool> = calls.map(|call| call.by_sdk).collect();
+            assert!(by_sdk.len() >= upload.total(), "{operation:?}: {by_sdk:?}");
+            assert!(!by_sdk.contains(&true), "{operation:?}: {by_sdk:?}");
+        }
+    }
 }

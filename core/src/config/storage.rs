@@ -68,6 +68,13 @@ pub struct StorageSettings {
     pub credentials: Option<StaticCredentials>,
 }
 
+impl StorageSettings {
+    /// How long making a connection may take.
+    pub fn connect_timeout(&self) -> Duration {
+        self.timeout.min(Duration::from_secs(5))
+    }
+}
+
 impl StorageArgs {
     pub fn check(self, faults: &mut Faults) -> Option<StorageSettings> {
         let region = faults.required(

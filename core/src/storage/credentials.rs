@@ -1,5 +1,6 @@
-//! The credentials that URLs are signed with, kept until they are about to end. The SDK keeps a cache
-//! of its own for its calls; asking the chain for every URL would cost a network call each.
+//! The credentials that URLs and the calls made without the SDK's pipeline are signed with, kept until they are
+//! about to end. The SDK keeps a cache of its own for its calls; asking the chain each time would cost a network
+//! call.
 
 use std::sync::RwLock;
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 
 use super::error::{ErrorKind, StorageError};
 
-/// Credentials that end sooner than this are fetched anew.
+/// Credentials that end sooner than this are fetched anew; those that are given for less, at half of their life.
 const MARGIN: Duration = Duration::from_secs(300);
 /// How long credentials without an end are kept: a rotated file or environment is seen after that.
 const KEPT: Duration = Duration::from_secs(300);
@@ -37,7 +38,10 @@ impl Credentials {
             tokio::time::timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await;
         let problem = match fetched {
             Ok(Ok(keys)) => {
-                let end = keys.expiry().map_or(now + KEPT, |expiry| expiry - MARGIN);
+                let end = keys.expiry().map_or(now + KEPT, |expiry| {
+                    let life = expiry.duration_since(now).unwrap_or_default();
+                    expiry - MARGIN.min(life / 2)
+                });
                 if let Ok(mut kept) = self.kept.write() {
                     *kept = Some((keys.clone(), end));
                 }

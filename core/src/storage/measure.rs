@@ -1,6 +1,7 @@
 //! Measures every try of every call to S3, wherever it is made, and shows it in traces: the SDK runs this
 //! around each.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws_sdk_s3::config::interceptors::{
@@ -13,12 +14,18 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tracing::Span;
 use tracing::field::Empty;
 
+use super::direct::Direct;
 use super::error::{ErrorKind, kind};
+use crate::config::StorageSettings;
 use crate::metrics::Metrics;
 use crate::trace::TARGET;
 
-#[derive(Clone)]
-pub(super) struct Measure(pub Metrics);
+pub(super) struct Measure {
+    pub metrics: Metrics,
+    pub settings: Arc<StorageSettings>,
+    /// Learns from the calls of the SDK.
+    pub direct: Arc<Direct>,
+}
 
 impl std::fmt::Debug for Measure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,12 +33,41 @@ impl std::fmt::Debug for Measure {
     }
 }
 
-/// When the try under way began, and the span of it in a trace.
+/// When the try under way began, of which call, and the span of it in a trace.
 #[derive(Debug)]
-struct Began(Instant, Span);
+pub(super) struct Began {
+    at: Instant,
+    call: String,
+    span: Span,
+}
 
 impl Storable for Began {
     type Storer = StoreReplace<Self>;
+}
+
+impl Began {
+    /// `call` is the SDK's name of it.
+    pub fn new(call: &str) -> Self {
+        let span = tracing::info_span!(
+            target: TARGET,
+            "s3",
+            otel.name = format!("S3 {call}"),
+            otel.kind = "client",
+            rpc.system = "aws-api",
+            rpc.method = call,
+            outcome = Empty,
+        );
+        // What there is to see has begun by the time that the span is entered.
+        span.in_scope(|| {});
+        Self { at: Instant::now(), call: call.to_owned(), span }
+    }
+
+    /// `good`: it is done; otherwise the status says why not, where there was an answer.
+    pub fn end(&self, metrics: &Metrics, good: bool, status: Option<u16>) {
+        let outcome = if good { "ok" } else { outcome(status) };
+        metrics.call(&self.call, outcome, self.at.elapsed());
+        self.span.record("outcome", outcome);
+    }
 }
 
 impl Intercept for Measure {
@@ -45,19 +81,19 @@ impl Intercept for Measure {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let call = bag.load::<Metadata>().map_or("S3", Metadata::name);
-        let span = tracing::info_span!(
-            target: TARGET,
-            "s3",
-            otel.name = format!("S3 {call}"),
-            otel.kind = "client",
-            rpc.system = "aws-api",
-            rpc.method = call,
-            outcome = Empty,
-        );
-        // What there is to see has begun by the time that the span is entered.
-        span.in_scope(|| {});
-        bag.interceptor_state().store_put(Began(Instant::now(), span));
+        let began = Began::new(bag.load::<Metadata>().map_or("S3", Metadata::name));
+        bag.interceptor_state().store_put(began);
+        Ok(())
+    }
+
+    /// As it is about to be sent.
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.direct.learn(&self.settings, context.request().uri(), components);
         Ok(())
     }
 
@@ -68,14 +104,10 @@ impl Intercept for Measure {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (Some(began), Some(call)) = (bag.load::<Began>(), bag.load::<Metadata>()) else {
-            return Ok(());
-        };
+        let Some(began) = bag.load::<Began>() else { return Ok(()) };
         let done = matches!(context.output_or_error(), Some(Ok(_)));
         let status = context.response().map(|response| response.status().as_u16());
-        let outcome = if done { "ok" } else { outcome(status) };
-        self.0.call(call.name(), outcome, began.0.elapsed());
-        began.1.record("outcome", outcome);
+        began.end(&self.metrics, done, status);
         // The span ends here, and not with the whole call, which may go on to another try.
         bag.interceptor_state().unset::<Began>();
         Ok(())

@@ -7,6 +7,7 @@
 mod abilities;
 mod calls;
 mod credentials;
+mod direct;
 mod error;
 mod key;
 mod measure;
@@ -46,6 +47,7 @@ use crate::config::StorageSettings;
 use crate::metrics::Metrics;
 use calls::BoundedClient;
 use credentials::Credentials;
+use direct::Direct;
 
 /// A handle to the bucket; clones share connections.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct Storage {
     client: Client,
     credentials: Arc<Credentials>,
     settings: Arc<StorageSettings>,
+    direct: Arc<Direct>,
+    metrics: Metrics,
     /// By algorithm.
     abilities: Arc<[OnceCell<Abilities>; Algorithm::ALL.len()]>,
 }
@@ -93,26 +97,28 @@ impl Storage {
         provider: SharedCredentialsProvider,
         metrics: &Metrics,
     ) -> Self {
+        let settings = Arc::new(settings.clone());
+        let direct = Arc::new(Direct::new());
+        let measure = measure::Measure {
+            metrics: metrics.clone(),
+            settings: settings.clone(),
+            direct: direct.clone(),
+        };
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
             .region(Region::new(settings.region.clone()))
             .credentials_provider(provider.clone())
-            .interceptor(measure::Measure(metrics.clone()))
+            .interceptor(measure)
             .force_path_style(settings.path_style)
             // The default, a checksum in a streaming trailer, is refused by some servers and stored as
             // part of the object by others.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(3)
-                    .with_initial_backoff(Duration::from_millis(100))
-                    .with_max_backoff(Duration::from_secs(2)),
-            )
+            .retry_config(retries())
             .timeout_config(
                 TimeoutConfig::builder()
-                    .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
+                    .connect_timeout(settings.connect_timeout())
                     .operation_attempt_timeout(settings.timeout)
                     // All tries together: who waits for a server that does not answer learns of it soon.
                     .operation_timeout(2 * settings.timeout)
@@ -124,7 +130,9 @@ impl Storage {
         Self {
             client: Client::from_conf(config.build()),
             credentials: Arc::new(Credentials::new(provider)),
-            settings: Arc::new(settings.clone()),
+            settings,
+            direct,
+            metrics: metrics.clone(),
             abilities: Arc::default(),
         }
     }
@@ -148,6 +156,16 @@ impl Storage {
     pub fn bucket(&self) -> &str {
         &self.settings.bucket
     }
+}
+
+/// Of each call.
+const TRIES: u32 = 3;
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(TRIES)
+        .with_initial_backoff(Duration::from_millis(100))
+        .with_max_backoff(Duration::from_secs(2))
 }
 
 /// For one call that takes longer than others: `attempt` for each try.

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_xml::decode::{Document, try_data};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::utf8_percent_encode;
 use uuid::Uuid;
 
+use super::direct::Call;
 use super::error::{ErrorKind, StorageError};
 use super::presign::{PATH, content_disposition};
 use super::{Filename, ObjectKey, Storage, patience};
@@ -103,6 +107,22 @@ impl Storage {
         etag: &str,
     ) -> Result<UploadedPart, StorageError> {
         let source = format!("{}/{}", self.bucket(), self.key(from));
+        let source = utf8_percent_encode(&source, PATH).to_string();
+        let quoted = format!("\"{etag}\"");
+        let part = number.to_string();
+        let call = Call {
+            operation: "UploadPartCopy",
+            method: "PUT",
+            key: self.key(&to.key),
+            query: &[("partNumber", &part), ("uploadId", &to.upload_id)],
+            headers: &[("x-amz-copy-source", &source), ("x-amz-copy-source-if-match", &quoted)],
+            timeout: COPY_TIMEOUT,
+        };
+        let read = async |response: HttpResponse| copied_part(response, to.algorithm, number).await;
+        let left = match self.direct(call, read).await {
+            Ok(part) => return Ok(part),
+            Err(left) => left,
+        };
         let copied = self
             .client
             .upload_part_copy()
@@ -110,10 +130,10 @@ impl Storage {
             .key(self.key(&to.key))
             .upload_id(&to.upload_id)
             .part_number(number)
-            .copy_source(utf8_percent_encode(&source, PATH).to_string())
-            .copy_source_if_match(format!("\"{etag}\""))
+            .copy_source(source)
+            .copy_source_if_match(quoted)
             .customize()
-            .config_override(patience(COPY_TIMEOUT))
+            .config_override(left.of(patience(COPY_TIMEOUT)))
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("UploadPartCopy", error))?;
@@ -293,6 +313,46 @@ impl Storage {
         let next = listed.next_key_marker().zip(listed.next_upload_id_marker());
         let next = next.filter(|_| more).map(|(key, id)| (key.to_owned(), id.to_owned()));
         Ok(MultipartPage { uploads: uploads.collect(), next })
+    }
+}
+
+/// What a CopyPartResult says; `None` of any other answer: S3 may find an error after it has begun to answer with 200.
+async fn copied_part(
+    response: HttpResponse,
+    algorithm: Algorithm,
+    number: i32,
+) -> Option<UploadedPart> {
+    if response.status().as_u16() != 200 {
+        return None;
+    }
+    let body = Limited::new(response.into_body(), COPY_ANSWER).collect().await.ok()?.to_bytes();
+    let text = std::str::from_utf8(&body).ok()?;
+    if !text.trim_end().ends_with("CopyPartResult>") {
+        return None;
+    }
+    let mut document = Document::new(text);
+    let mut result =
+        document.root_element().ok().filter(|root| root.start_el().matches("CopyPartResult"))?;
+    let (mut etag, mut checksum) = (None, None);
+    while let Some(mut tag) = result.next_tag() {
+        let wanted = match tag.start_el().local() {
+            "ETag" => &mut etag,
+            name if name == checksum_tag(algorithm) => &mut checksum,
+            _ => continue,
+        };
+        *wanted = Some(try_data(&mut tag).ok()?.into_owned());
+    }
+    let etag = etag.filter(|etag| !etag.is_empty())?;
+    Some(UploadedPart { number, etag, checksum })
+}
+
+/// The most bytes of an answer to UploadPartCopy.
+const COPY_ANSWER: usize = 64 * 1024;
+
+fn checksum_tag(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Crc64Nvme => "ChecksumCRC64NVME",
+        Algorithm::Crc32c => "ChecksumCRC32C",
     }
 }
 

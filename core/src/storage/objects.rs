@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
+use super::direct::{Call, Left};
 use super::error::{ErrorKind, StorageError};
 use super::presign::content_disposition;
 use super::{Filename, ObjectKey, Storage, bare_etag, patience};
@@ -37,7 +40,24 @@ pub struct ObjectHead {
     pub assembly_id: Option<Uuid>,
 }
 
+/// The type of a checksum that is over the whole object.
+const FULL_OBJECT: &str = "FULL_OBJECT";
+
 impl ObjectHead {
+    /// `None`: the answer lacks something.
+    fn read(response: &HttpResponse) -> Option<Self> {
+        let header = |name: &str| response.headers().get(name).filter(|value| !value.is_empty());
+        let assembly_id = header(&format!("x-amz-meta-{ASSEMBLY_ID}"));
+        Some(Self {
+            size: header("content-length")?.parse().ok()?,
+            etag: bare_etag(header("etag")?),
+            crc64nvme: header(Algorithm::Crc64Nvme.header()).map(str::to_owned),
+            crc32c: header(Algorithm::Crc32c.header()).map(str::to_owned),
+            full_object: header("x-amz-checksum-type").is_none_or(|kind| kind == FULL_OBJECT),
+            assembly_id: assembly_id.and_then(|id| id.parse().ok()),
+        })
+    }
+
     /// The checksum over the whole object, where S3 keeps one of this algorithm.
     pub fn checksum(&self, algorithm: Algorithm) -> Option<Checksum> {
         let text = match algorithm {
@@ -88,12 +108,37 @@ pub(super) fn time(time: &aws_sdk_s3::primitives::DateTime) -> Option<DateTime<U
 impl Storage {
     /// What is at `key`; `None` when nothing is.
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectHead>, StorageError> {
+        let call = Call {
+            operation: "HeadObject",
+            method: "HEAD",
+            key: self.key(key),
+            query: &[],
+            headers: &[("x-amz-checksum-mode", "ENABLED")],
+            timeout: self.settings.timeout,
+        };
+        let read = async |response: HttpResponse| match response.status().as_u16() {
+            404 => Some(None),
+            _ => ObjectHead::read(&response).map(Some),
+        };
+        match self.direct(call, read).await {
+            Ok(head) => Ok(head),
+            Err(left) => self.head_by_sdk(key, left).await,
+        }
+    }
+
+    async fn head_by_sdk(
+        &self,
+        key: &ObjectKey,
+        left: Left,
+    ) -> Result<Option<ObjectHead>, StorageError> {
         let sent = self
             .client
             .head_object()
             .bucket(self.bucket())
             .key(self.key(key))
             .checksum_mode(ChecksumMode::Enabled)
+            .customize()
+            .config_override(left.of(Builder::new()))
             .send()
             .await;
         let head = match sent.map_err(|error| StorageError::from_sdk("HeadObject", error)) {
@@ -110,7 +155,7 @@ impl Storage {
             etag: bare_etag(head.e_tag().unwrap_or_default()),
             crc64nvme: head.checksum_crc64_nvme().map(str::to_owned),
             crc32c: head.checksum_crc32_c().map(str::to_owned),
-            full_object: head.checksum_type().is_none_or(|kind| kind.as_str() == "FULL_OBJECT"),
+            full_object: head.checksum_type().is_none_or(|kind| kind.as_str() == FULL_OBJECT),
             assembly_id,
         }))
     }
@@ -142,12 +187,32 @@ impl Storage {
 
     /// The bytes of the object, if it is still the one with this ETag.
     pub async fn get(&self, key: &ObjectKey, etag: &str) -> Result<Body, StorageError> {
+        let quoted = format!("\"{etag}\"");
+        let call = Call {
+            operation: "GetObject",
+            method: "GET",
+            key: self.key(key),
+            query: &[],
+            headers: &[("if-match", &quoted)],
+            timeout: self.settings.timeout,
+        };
+        let read = async |response: HttpResponse| {
+            let found = response.headers().get("etag").map(bare_etag);
+            let same = response.status().as_u16() == 200 && found.as_deref() == Some(etag);
+            same.then(|| Body(ByteStream::new(response.into_body())))
+        };
+        let left = match self.direct(call, read).await {
+            Ok(body) => return Ok(body),
+            Err(left) => left,
+        };
         let object = self
             .client
             .get_object()
             .bucket(self.bucket())
             .key(self.key(key))
-            .if_match(format!("\"{etag}\""))
+            .if_match(quoted)
+            .customize()
+            .config_override(left.of(Builder::new()))
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("GetObject", error))?;

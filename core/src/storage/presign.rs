@@ -14,10 +14,12 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use chrono::{DateTime, SubsecRound, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
 
 use super::error::{ErrorKind, StorageError};
 use super::{Filename, ObjectKey, Storage};
 use crate::checksum::Checksum;
+use crate::config::StorageSettings;
 
 /// What S3 leaves unencoded in a canonical URI: letters, digits and `-._~`, and the slash in paths.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -60,28 +62,26 @@ impl Storage {
 
     /// `scheme://host[/bucket]/key` as clients reach it.
     fn public_url(&self, key: &str) -> String {
-        let settings = &self.settings;
         let key = utf8_percent_encode(key, PATH);
-        let bucket = &settings.bucket;
-        let base = match &settings.public_endpoint {
-            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => {
-                let china = if settings.region.starts_with("cn-") { ".cn" } else { "" };
-                format!("https://s3.{}.amazonaws.com{china}", settings.region)
-            }
-        };
-        if settings.path_style {
-            return format!("{base}/{bucket}/{key}");
-        }
-        if settings.public_endpoint.is_none() {
-            return format!(
-                "{}/{key}",
-                base.replacen("https://", &format!("https://{bucket}."), 1)
-            );
-        }
-        let (scheme, host) = base.split_once("://").unwrap_or(("https", &base));
-        format!("{scheme}://{bucket}.{host}/{key}")
+        format!("{}/{key}", base(&self.settings, self.settings.public_endpoint.as_ref()))
     }
+}
+
+/// `scheme://host[/bucket]` of the bucket at this endpoint; `None` is AWS itself.
+pub(super) fn base(settings: &StorageSettings, endpoint: Option<&Url>) -> String {
+    let bucket = &settings.bucket;
+    let base = match endpoint {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => {
+            let china = if settings.region.starts_with("cn-") { ".cn" } else { "" };
+            format!("https://s3.{}.amazonaws.com{china}", settings.region)
+        }
+    };
+    if settings.path_style {
+        return format!("{base}/{bucket}");
+    }
+    let (scheme, host) = base.split_once("://").unwrap_or(("https", &base));
+    format!("{scheme}://{bucket}.{host}")
 }
 
 /// `scheme://host[:port]` of a URL.
@@ -181,7 +181,7 @@ impl Signer<'_> {
     }
 }
 
-fn append_query<'a>(url: &mut String, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+pub(super) fn append_query<'a>(url: &mut String, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
     for (name, value) in pairs {
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str(name);
@@ -201,4 +201,4 @@ pub(super) fn content_disposition(filename: &Filename) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,12 +3,10 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use proptest::prelude::*;
-use url::Url;
 use uuid::Uuid;
 
 use super::*;
 use crate::checksum::Algorithm;
-use crate::config::StorageSettings;
 use crate::metrics::Metrics;
 
 proptest! {
@@ -50,10 +48,10 @@ fn a_download_keeps_its_name_in_old_and_new_programs() {
 
 /// What a URL is signed for, and by whom.
 #[derive(Debug, Clone)]
-struct Case {
-    settings: StorageSettings,
+pub struct Case {
+    pub settings: StorageSettings,
     keys: (String, String, Option<String>),
-    key: ObjectKey,
+    pub key: ObjectKey,
     len: i64,
     checksum: Option<Checksum>,
     now: DateTime<Utc>,
@@ -96,7 +94,7 @@ fn settings() -> impl Strategy<Value = StorageSettings> {
     )
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub fn case() -> impl Strategy<Value = Case> {
     let keys =
         ("[A-Z0-9]{16,20}", "[A-Za-z0-9/+]{40}", proptest::option::of("[A-Za-z0-9/+=]{1,400}"));
     let filename = prop_oneof!["[ -~]{1,40}", any::<String>()];
@@ -126,7 +124,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn storage(&self, http: &aws_sdk_s3::config::SharedHttpClient) -> Storage {
+    pub fn storage(&self, http: &aws_sdk_s3::config::SharedHttpClient) -> Storage {
         let (id, secret, token) = self.keys.clone();
         let keys = Keys::new(id, secret, token, None, "test");
         let keys = SharedCredentialsProvider::new(keys);
