@@ -164,6 +164,12 @@ impl Server {
         Ok(put.uri().to_owned())
     }
 
+    /// A URL that reads an object.
+    pub async fn readable(&self, key: &str) -> anyhow::Result<String> {
+        let get = self.client.get_object().bucket(&self.bucket).key(key);
+        Ok(get.presigned(life()?).await?.uri().to_owned())
+    }
+
     /// Deletes up to a thousand objects in one call.
     pub async fn delete_together(&self, keys: &[String]) -> anyhow::Result<()> {
         let object = |key: &String| ObjectIdentifier::builder().key(key).build();

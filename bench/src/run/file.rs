@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use tokio::process::Command;
 
-use super::bare::Plan;
+use super::bare::{Plan, Then};
 use super::rows::{Goal, Row, Unit};
 use super::site::{Kind, Site, Wishes};
 use super::{KIB, MIB, Scale};
@@ -48,7 +48,7 @@ pub async fn large(
                 site.removed(&upload).await?;
                 served.push((site.cpu()? - before).as_secs_f64());
             } else {
-                floor.push(bare(&site, &file, length, chunk, true).await?);
+                floor.push(bare(&site, &file, length, chunk, Then::Copy).await?);
                 site.server.delete("floor/whole").await?;
             }
         }
@@ -95,6 +95,7 @@ pub async fn small(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
     let file = noise(folder, length)?;
     warm_up(&site, folder).await?;
     let (mut ours, mut floor, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut whole_floor = Vec::new();
     for round in 0..scale.rounds {
         eprintln!("{}: {} chunks of 64 KiB, round {} ...", kind.name(), scale.small, round + 1);
         for ours_now in [round % 2 == 0, round % 2 != 0] {
@@ -106,7 +107,9 @@ pub async fn small(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
                 ours.push(ran);
                 site.removed(&upload).await?;
             } else {
-                floor.push(bare(&site, &file, length, SMALL, false).await?);
+                floor.push(bare(&site, &file, length, SMALL, Then::Nothing).await?);
+                site.server.empty().await?;
+                whole_floor.push(bare(&site, &file, length, SMALL, Then::Resend).await?);
                 site.server.empty().await?;
             }
         }
@@ -122,6 +125,11 @@ pub async fn small(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
         Row::of(format!("{what}, until completed"), on, Unit::Seconds, &walls.0)
             .by_rounds("bare PUTs", &walls.0, &walls.1)
             .goal(Goal::TimesFloor(1.3)),
+        Row::of(format!("{what}, until completed"), on, Unit::Seconds, &walls.0).by_rounds(
+            "bare PUTs, GETs, larger parts, delete",
+            &walls.0,
+            &of(&whole_floor, |ran| ran.wall),
+        ),
         Row::new(
             "memory of the API meanwhile, at its peak",
             format!("{on}, 64 KiB chunks"),
@@ -185,9 +193,9 @@ async fn bare(
     file: &Path,
     length: usize,
     chunk: usize,
-    assemble: bool,
+    then: Then,
 ) -> anyhow::Result<Ran> {
-    let plan = Plan::make(&site.server, file.to_owned(), length, chunk, AT_ONCE, assemble).await?;
+    let plan = Plan::make(&site.server, file.to_owned(), length, chunk, AT_ONCE, then).await?;
     let path = site.folder.join("plan.json");
     std::fs::write(&path, serde_json::to_vec(&plan)?)?;
     let mut command = Command::new(std::env::current_exe()?);
