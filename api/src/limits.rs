@@ -51,7 +51,12 @@ pub const LIMITS: [Limit; 13] = [
         "bytes of the files of one owner's uploads under way; 0 sets no bound",
     ),
     limit("max-body", BODY, "1MiB", "the largest request body, 64KiB to 16MiB"),
-    limit("max-batch", BATCH, "1000", "chunks that one call presigns or confirms, 1 to 1000"),
+    limit(
+        "max-batch",
+        BATCH,
+        "1000",
+        "chunks that one call presigns or confirms, 400 (what our clients name) to 1000",
+    ),
     limit(
         "requests-per-second",
         RATE,
@@ -186,7 +191,7 @@ impl LimitsArgs {
         let uploads = faults.number(ACTIVE_UPLOADS, get(ACTIVE_UPLOADS), 0..=i64::MAX);
         let active = faults.bytes(ACTIVE_BYTES, get(ACTIVE_BYTES), 0..=i64::MAX);
         let body = faults.bytes(BODY, get(BODY), 64 * plan::KIB..=16 * plan::MIB);
-        let batch = faults.number(BATCH, get(BATCH), 1..=1_000);
+        let batch = faults.number(BATCH, get(BATCH), 400..=1_000);
         let rate = faults.number(RATE, get(RATE), 0..=1_000_000);
         let content_types = content_types(faults, get(CONTENT_TYPES));
         let origins = origins(faults, get(ORIGINS));

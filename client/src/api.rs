@@ -19,10 +19,10 @@ use crate::wire::{
     ChunkWant, Confirmed, InitAnswer, InitRequest, PresignAnswer, Presigned, Upload,
 };
 
-/// The most chunks that one presign or confirm may name.
-pub(crate) const CHUNKS_PER_CALL: usize = 1_000;
+/// The most chunks that one presign or confirm names. A server takes at least so many, and holds them all in its memory.
+pub(crate) const CHUNKS_PER_CALL: usize = 400;
 
-/// A thousand signed URLs with session tokens are about 3 MiB.
+/// So many signed URLs with session tokens are about 1 MiB.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 const SHORT: Duration = Duration::from_secs(60);
 /// For calls in which the server asks S3 about up to a thousand chunks.

@@ -4,8 +4,8 @@
 import { UpFlowError } from "./error.js";
 import { backoff, isTransient, mayRetry, sleep } from "./retry.js";
 
-/** The most chunks that one presign or confirm may name. */
-export const CHUNKS_PER_CALL = 1_000;
+/** The most chunks that one presign or confirm names. A server takes at least so many, and holds them all in its memory. */
+export const CHUNKS_PER_CALL = 400;
 
 const SHORT_MS = 60_000;
 /** For calls in which the server asks S3 about up to a thousand chunks. */
