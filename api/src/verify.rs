@@ -16,7 +16,7 @@ use crate::problem::{Code, Problem};
 /// Up to here a HEAD for each chunk is cheaper than a LIST before.
 const HEADS_WITHOUT_LIST: usize = 32;
 /// A LIST instead of HEADs has to read all pages of the upload, and to save so many HEADs with each.
-const HEADS_FOR_A_PAGE: usize = 32;
+pub const HEADS_FOR_A_PAGE: usize = 32;
 /// Objects in a page of a listing.
 const PAGE: u32 = 1_000;
 /// The most HEADs of one call.
@@ -52,7 +52,8 @@ pub async fn inspect(
         return Ok(judged(upload, &rows?, heads?));
     }
     let rows = rows_of(ctx, upload, indexes).await?;
-    let stored = match rows.values().any(|row| row.declared_checksum.is_some()) {
+    let any = rows.values().any(|row| compared(upload, Some(row)));
+    let stored = match any || compared(upload, None) {
         true => HashMap::new(),
         false => list_chunks(ctx, upload).await?,
     };
@@ -72,9 +73,8 @@ async fn inspect_listed(
     let listed = |index: i32| {
         let listed = stored.get(&index).filter(|listed| listed.size == plan.chunk_len(index))?;
         let row = rows.get(&index);
-        let declared = row.is_some_and(|row| row.declared_checksum.is_some());
         let before = row.filter(|row| row.etag.as_ref() == Some(&listed.etag));
-        (!declared).then(|| SeenChunk {
+        (!compared(upload, row)).then(|| SeenChunk {
             index,
             size: listed.size,
             etag: listed.etag.clone(),
@@ -93,6 +93,12 @@ async fn inspect_listed(
     inspection.seen.extend(seen);
     inspection.seen.sort_by_key(|seen| seen.index);
     Ok(inspection)
+}
+
+/// Whether a checksum of the chunk, or of the whole file, is there to be compared with what S3 keeps, which a
+/// listing does not say.
+fn compared(upload: &Upload, row: Option<&Chunk>) -> bool {
+    upload.checksum.is_some() || row.is_some_and(|row| row.declared_checksum.is_some())
 }
 
 async fn rows_of(

@@ -114,7 +114,7 @@ impl Api {
         self.run(call, |r| r.query(&query)).await
     }
 
-    /// URLs for up to 1,000 chunks.
+    /// URLs for up to [`CHUNKS_PER_CALL`] chunks.
     pub async fn presign(
         &self,
         upload_id: &str,
@@ -131,7 +131,7 @@ impl Api {
         Ok(answer.chunks)
     }
 
-    /// Has the server look for up to 1,000 chunks in S3 and count them.
+    /// Has the server look for up to [`CHUNKS_PER_CALL`] chunks in S3 and count them.
     pub async fn confirm_chunks(
         &self,
         upload_id: &str,

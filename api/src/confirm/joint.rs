@@ -1,5 +1,5 @@
 //! Calls for one upload that come together are done together: while some are under way, those that come wait, and are
-//! then one. A call that comes alone waits for nothing.
+//! then one. A call that comes alone waits for nothing, and neither do as many as can be done together.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -13,14 +13,14 @@ use uuid::Uuid;
 /// So many are under way for one upload side by side. With one, storage and database would wait for each other.
 const SIDE_BY_SIDE: usize = 2;
 /// The most calls that are done together.
-const TOGETHER: usize = 64;
+pub const TOGETHER: usize = 16;
 
 /// The calls of this process, by upload; each is about a chunk and answered with a `T`.
 pub struct Joint<T>(Arc<Mutex<HashMap<Uuid, Calls<T>>>>);
 
 struct Calls<T> {
     under_way: usize,
-    /// Each is a request that waits for its answer, so there are no more than these.
+    /// Each is a request that waits for its answer; those that have gone are left out when the next are taken.
     waiting: Vec<Call<T>>,
 }
 
@@ -43,7 +43,8 @@ impl<T> Clone for Joint<T> {
 
 impl<T: Send + 'static> Joint<T> {
     /// Has `act` done for this chunk, and for those of the calls that come meanwhile; it answers all in their order.
-    /// It goes on where the one who called has gone: others may wait for the same. `None`: it has panicked.
+    /// It goes on where the one who called has gone: others may wait for the same. `None`: it has panicked, or the
+    /// program ends.
     pub async fn call<F, D>(&self, upload_id: Uuid, index: i32, act: F) -> Option<T>
     where
         F: Fn(Vec<i32>) -> D + Send + 'static,
@@ -84,7 +85,8 @@ impl<T: Send + 'static> Joint<T> {
             let none = || Calls { under_way: 0, waiting: Vec::new() };
             let calls = all.entry(upload_id).or_insert_with(none);
             calls.waiting.push(call);
-            let begin = calls.under_way < SIDE_BY_SIDE;
+            let full = calls.waiting.len() % TOGETHER == 0;
+            let begin = calls.under_way < SIDE_BY_SIDE || full;
             calls.under_way += usize::from(begin);
             begin
         })
@@ -94,6 +96,7 @@ impl<T: Send + 'static> Joint<T> {
     fn take(&self, upload_id: Uuid) -> Vec<Call<T>> {
         self.with(|all| {
             let Some(calls) = all.get_mut(&upload_id) else { return Vec::new() };
+            calls.waiting.retain(|call| !call.answer.is_closed());
             let together = calls.waiting.len().min(TOGETHER);
             let taken: Vec<_> = calls.waiting.drain(..together).collect();
             if taken.is_empty() {
@@ -113,8 +116,6 @@ impl<T: Send + 'static> Joint<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -149,15 +150,19 @@ mod tests {
                 };
                 acts.joint.call(Uuid::nil(), index, act).await
             });
-            // One thread: whatever can go on has done so.
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
-            }
+            settle().await;
             call
         }
 
         fn begun(&self) -> Vec<usize> {
             self.begun.lock().unwrap().clone()
+        }
+    }
+
+    /// Whatever can go on has done so: there is one thread.
+    async fn settle() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -168,12 +173,14 @@ mod tests {
         for index in 0..100 {
             calls.push(acts.call(index).await);
         }
-        assert_eq!(acts.begun(), [1, 1]);
+        // The last two wait for any of those before them.
+        assert_eq!(acts.begun(), [1, 1, 16, 16, 16, 16, 16, 16]);
         acts.go.add_permits(100);
         for (index, call) in (0..).zip(calls) {
             assert_eq!(call.await.unwrap(), Some(index));
         }
-        assert_eq!(acts.begun(), [1, 1, 64, 34]);
+        assert_eq!(acts.begun(), [1, 1, 16, 16, 16, 16, 16, 16, 2]);
+        settle().await;
         assert!(acts.joint.0.lock().unwrap().is_empty());
     }
 
@@ -211,17 +218,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_done_for_others_too_goes_on_where_the_first_has_gone() {
+    async fn what_is_done_for_others_too_goes_on_where_one_has_gone() {
         let acts = Acts::new();
-        let done = Arc::<AtomicUsize>::default();
         let (gone, stays) = (acts.call(0).await, acts.call(1).await);
-        let (second_gone, second) = (acts.call(2).await, acts.call(3).await);
+        let (gone_before, waits) = (acts.call(2).await, acts.call(3).await);
         gone.abort();
-        second_gone.abort();
+        gone_before.abort();
         acts.go.add_permits(100);
-        for call in [stays, second] {
-            done.fetch_add(usize::from(call.await.unwrap().is_some()), Ordering::Relaxed);
-        }
-        assert_eq!(done.load(Ordering::Relaxed), 2);
+        assert_eq!((stays.await.unwrap(), waits.await.unwrap()), (Some(1), Some(3)));
+        // Nothing is done for the one that had gone before its turn.
+        assert_eq!(acts.begun(), [1, 1, 1]);
+        settle().await;
+        assert!(acts.joint.0.lock().unwrap().is_empty());
     }
 }

@@ -32,6 +32,7 @@ pub struct Outcome {
 #[derive(Debug, Clone)]
 pub struct Chunk {
     pub index: i32,
+    pub size: i64,
     pub checksum: Option<String>,
     pub confirmed_at: DateTime<Utc>,
 }
@@ -58,6 +59,7 @@ pub async fn confirm(ctx: &Context, upload: &Upload, indexes: &[i32]) -> Result<
     announce_confirmed(ctx, upload, confirmed).await;
     let chunks = inspection.seen.into_iter().map(|seen| Chunk {
         index: seen.index,
+        size: seen.size,
         checksum: seen.checksum,
         confirmed_at: at,
     });
@@ -96,6 +98,7 @@ async fn confirmed_before(
     }
     let chunks = chunks.into_iter().map(|chunk| Chunk {
         index: chunk.chunk_index,
+        size: upload.plan().chunk_len(chunk.chunk_index),
         checksum: chunk.checksum,
         confirmed_at: chunk.confirmed_at.unwrap_or(upload.updated_at),
     });

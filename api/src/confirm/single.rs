@@ -8,16 +8,18 @@ use upflow_core::lifecycle::Status;
 use upflow_core::uploads::{self as rows, Upload};
 use uuid::Uuid;
 
-use super::{Chunk, confirm, takes_chunks};
+use super::{Chunk, Outcome, confirm, joint, takes_chunks};
 use crate::problem::Problem;
 use crate::routes::Shared;
-use crate::validate;
+use crate::{validate, verify};
+
+// So few are asked for by a HEAD each: a listing says nothing of checksums.
+const _: () = assert!(joint::TOGETHER < verify::HEADS_FOR_A_PAGE);
 
 /// A chunk as a call has confirmed it, and the upload as it then is.
 #[derive(Debug)]
 pub struct Confirmed {
     pub chunk: Chunk,
-    pub size: i64,
     pub status: Status,
     pub count: i32,
 }
@@ -37,59 +39,67 @@ pub async fn confirm_one(state: &Shared, upload_id: Uuid, index: i32) -> Answer 
 
 /// An answer for each index, in their order.
 async fn confirm_each(ctx: &Context, upload_id: Uuid, indexes: &[i32]) -> Vec<Answer> {
-    let done = confirm_all(ctx, upload_id, indexes).await;
-    let answer = |index| match &done {
-        Ok(done) => done.answer(index),
-        Err(problem) => Err(problem.clone()),
+    let answers = match rows::find(&ctx.db, upload_id).await {
+        Ok(upload) => confirm_all(ctx, upload, indexes).await,
+        Err(error) => Answers::none(error.into()),
     };
-    indexes.iter().map(|&index| answer(index)).collect()
+    indexes.iter().map(|index| answers.of(*index)).collect()
 }
 
-/// What a confirm of many calls' chunks came to.
-struct Done {
-    upload: Upload,
-    confirmed: HashMap<i32, Chunk>,
-    problems: HashMap<i32, Problem>,
+/// What became of the chunks of many calls.
+struct Answers {
+    known: HashMap<i32, Result<Chunk, Problem>>,
     now: (Status, i32),
+    /// Of all others.
+    rest: Problem,
 }
 
-impl Done {
-    fn answer(&self, index: i32) -> Answer {
-        if let Some(problem) = self.problems.get(&index) {
-            return Err(problem.clone());
-        }
-        let Some(chunk) = self.confirmed.get(&index).cloned() else {
-            return Err(Problem::internal(&format!("nothing became of chunk {index}")));
-        };
+impl Answers {
+    fn none(rest: Problem) -> Self {
+        Self { known: HashMap::new(), now: (Status::Initialized, 0), rest }
+    }
+
+    fn of(&self, index: i32) -> Answer {
         let (status, count) = self.now;
-        Ok(Confirmed { chunk, size: self.upload.plan().chunk_len(index), status, count })
+        match self.known.get(&index) {
+            Some(Ok(chunk)) => Ok(Confirmed { chunk: chunk.clone(), status, count }),
+            Some(Err(problem)) => Err(problem.clone()),
+            None => Err(self.rest.clone()),
+        }
     }
 }
 
-async fn confirm_all(ctx: &Context, upload_id: Uuid, indexes: &[i32]) -> Result<Done, Problem> {
-    let upload = rows::find(&ctx.db, upload_id).await?;
-    let (mut wanted, mut problems) = (BTreeSet::new(), HashMap::new());
+async fn confirm_all(ctx: &Context, upload: Upload, indexes: &[i32]) -> Answers {
+    let plan = upload.plan();
+    let (mut wanted, mut known) = (BTreeSet::new(), HashMap::new());
     for &index in indexes {
-        match validate::index(index, upload.plan()) {
+        match validate::index(index, plan) {
             Ok(()) => drop(wanted.insert(index)),
-            Err(problem) => drop(problems.insert(index, problem)),
+            Err(problem) => drop(known.insert(index, Err(problem))),
         }
-    }
-    let mut done = Done { now: (upload.status, 0), upload, confirmed: HashMap::new(), problems };
-    if wanted.is_empty() {
-        return Ok(done);
     }
     let wanted: Vec<i32> = wanted.into_iter().collect();
-    let outcome = confirm(ctx, &done.upload, &wanted).await?;
-    done.now = outcome.now.unwrap_or(done.now);
-    done.confirmed = outcome.confirmed.into_iter().map(|chunk| (chunk.index, chunk)).collect();
+    let outcome = match wanted.as_slice() {
+        [] => Ok(Outcome::default()),
+        wanted => confirm(ctx, &upload, wanted).await,
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(problem) => return Answers { known, ..Answers::none(problem) },
+    };
+    let confirmed = outcome.confirmed.into_iter();
+    known.extend(confirmed.map(|chunk| (chunk.index, Ok(chunk))));
     if !outcome.rejected.is_empty() {
         // A chunk that is gone since its upload has ended is not missing.
-        let ended = takes_chunks(&rows::find(&ctx.db, upload_id).await?).err();
-        done.problems.extend(outcome.rejected.into_iter().map(|rejected| {
+        let ended = match rows::find(&ctx.db, upload.upload_id).await {
+            Ok(upload) => takes_chunks(&upload).err(),
+            Err(error) => Some(error.into()),
+        };
+        known.extend(outcome.rejected.into_iter().map(|rejected| {
             let own = || Problem::new(rejected.code, rejected.detail);
-            (rejected.index, ended.clone().unwrap_or_else(own))
+            (rejected.index, Err(ended.clone().unwrap_or_else(own)))
         }));
     }
-    Ok(done)
+    let now = outcome.now.unwrap_or((upload.status, 0));
+    Answers { known, now, rest: Problem::panicked() }
 }

@@ -71,7 +71,7 @@ impl Chunks {
         let confirmed = confirm_one(&state, upload_id.0, chunk_index.0).await?;
         Ok(Json(ConfirmedChunk {
             chunk_index: confirmed.chunk.index,
-            size_bytes: confirmed.size,
+            size_bytes: confirmed.chunk.size,
             checksum: confirmed.chunk.checksum,
             confirmed_at: time(confirmed.chunk.confirmed_at),
             status: confirmed.status.into(),

@@ -17,6 +17,7 @@ pub const SUITE: Suite = suite! { "flow":
     a_file_with_crc32c_comes_out_whole,
     a_file_with_the_whole_checksum_given_at_init_comes_out_whole,
     a_file_unlike_the_checksum_given_at_init_fails_and_can_be_mended,
+    a_file_unlike_its_checksum_fails_too_where_its_chunks_have_none,
     filenames_of_every_kind_come_out_as_they_went_in,
     urls_that_ride_along_with_init_work,
     complete_finds_chunks_that_were_sent_and_never_confirmed,
@@ -139,6 +140,32 @@ async fn a_file_unlike_the_checksum_given_at_init_fails_and_can_be_mended(stack:
     upload.complete_and_wait().await;
     upload.assert_whole(&right).await;
     assert!(upload.get().await.get("failure").is_none());
+}
+
+/// Forty are confirmed by a listing where there is nothing to compare; and `complete` finds them so.
+async fn a_file_unlike_its_checksum_fails_too_where_its_chunks_have_none(stack: Stack) {
+    for (chunks, chunk_size, confirms) in
+        [(40, 64 * KIB, true), (40, 64 * KIB, false), (2, 5 * MIB, true)]
+    {
+        let wrong = noise(chunks * chunk_size);
+        let body = json!({
+            "filename": "whole.bin", "file_size": wrong.len(), "chunk_size": chunk_size,
+            "checksum": crc64(b"other bytes"),
+        });
+        let upload = stack.init(body).await;
+        for index in 0..chunks {
+            let presigned = upload.presign(index, None).await;
+            assert_eq!(upload.put(&presigned, upload.cut(&wrong, index)).await, 200);
+        }
+        if confirms {
+            let indexes: Vec<usize> = (0..chunks).collect();
+            let path = upload.path("/chunks/confirm");
+            stack.post(&path, json!({ "chunks": indexes })).await.expect(200);
+        }
+        upload.complete().await.expect(202);
+        let failed = upload.wait_for("failed").await;
+        assert_eq!(failed["failure"]["code"], "checksum_mismatch");
+    }
 }
 
 async fn filenames_of_every_kind_come_out_as_they_went_in(stack: Stack) {

@@ -33,6 +33,9 @@ const REST: Duration = Duration::from_secs(5);
 /// The SDK's pause before its second try is up to this long: other servers' calls fail at the same time.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Of buckets and access points of S3 Express, of access points and of Outposts.
+const SPECIAL: [&str; 4] = ["--x-s3", "--xa-s3", "-s3alias", "--op-s3"];
+
 /// The SDK's way to the bucket, and whether it may be gone without the SDK.
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -92,7 +95,7 @@ impl Direct {
         let same = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
         let bucket = settings.bucket.as_str();
         // These are signed for in other ways.
-        let special = bucket.starts_with("arn:") || bucket.ends_with("--x-s3");
+        let special = bucket.starts_with("arn:") || SPECIAL.iter().any(|end| bucket.ends_with(end));
         let Some(client) = components.http_client().filter(|_| same && !special) else { return };
         let connect = HttpConnectorSettings::builder().connect_timeout(settings.connect_timeout());
         let connector = client.http_connector(&connect.build(), components);
@@ -135,6 +138,7 @@ impl Storage {
         let answer = answered.await.ok().flatten();
         let good = matches!(status, Some(200..300)) && answer.is_some();
         began.end(&self.metrics, good, status);
+        drop(began);
         if answer.is_none() && !matches!(status, Some(404 | 412)) {
             self.direct.rest();
             let pause = rand::rng().random_range(Duration::ZERO..PAUSE);

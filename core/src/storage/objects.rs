@@ -27,7 +27,7 @@ const SINGLE_DELETES: usize = 16;
 const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the next piece of a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What HeadObject says.
 #[derive(Debug, Clone)]
@@ -117,8 +117,9 @@ impl Storage {
             timeout: self.settings.timeout,
         };
         let read = async |response: HttpResponse| match response.status().as_u16() {
+            200 => ObjectHead::read(&response).map(Some),
             404 => Some(None),
-            _ => ObjectHead::read(&response).map(Some),
+            _ => None,
         };
         match self.direct(call, read).await {
             Ok(head) => Ok(head),
@@ -197,14 +198,27 @@ impl Storage {
             timeout: self.settings.timeout,
         };
         let read = async |response: HttpResponse| {
+            let good = response.status().as_u16() == 200;
             let found = response.headers().get("etag").map(bare_etag);
-            let same = response.status().as_u16() == 200 && found.as_deref() == Some(etag);
-            same.then(|| Body(ByteStream::new(response.into_body())))
+            good.then(|| (found, Body(ByteStream::new(response.into_body()))))
         };
-        let left = match self.direct(call, read).await {
-            Ok(body) => return Ok(body),
-            Err(left) => left,
+        let (found, body) = match self.direct(call, read).await {
+            Ok(answer) => answer,
+            Err(left) => self.get_by_sdk(key, quoted, left).await?,
         };
+        // Some servers ignore If-Match.
+        if found.is_some_and(|found| found != etag) {
+            return Err(StorageError::new(ErrorKind::Precondition, "GetObject", "another ETag"));
+        }
+        Ok(body)
+    }
+
+    async fn get_by_sdk(
+        &self,
+        key: &ObjectKey,
+        quoted: String,
+        left: Left,
+    ) -> Result<(Option<String>, Body), StorageError> {
         let object = self
             .client
             .get_object()
@@ -216,11 +230,7 @@ impl Storage {
             .send()
             .await
             .map_err(|error| StorageError::from_sdk("GetObject", error))?;
-        // Some servers ignore If-Match.
-        if object.e_tag().is_some_and(|found| bare_etag(found) != etag) {
-            return Err(StorageError::new(ErrorKind::Precondition, "GetObject", "another ETag"));
-        }
-        Ok(Body(object.body))
+        Ok((object.e_tag().map(bare_etag), Body(object.body)))
     }
 
     /// Makes the final object of an empty file: a multipart upload needs a part.

@@ -20,7 +20,7 @@ use upflow_core::db::now;
 use upflow_core::metrics::AssemblyOutcome;
 use upflow_core::plan::Plan;
 use upflow_core::queue::Delivery;
-use upflow_core::storage::{Filename, ObjectKey};
+use upflow_core::storage::{Filename, ObjectKey, UploadedPart};
 use upflow_core::uploads::{self, Chunk, Failure, Upload};
 use uuid::Uuid;
 
@@ -120,6 +120,14 @@ async fn attempt(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), St
     let (multipart, assembly_id) = assembly.multipart().await?;
     let all = assembly.plan.parts().collect();
     let parts = assembly.copy_parts(&multipart, all, || !worker.stop.is_cancelled()).await?;
+    let checksum = match checksum {
+        Some(checksum) => Some(checksum),
+        None => {
+            let checksum = assembly.combined_of_parts(&parts);
+            assembly.compare_with_the_clients_checksum(checksum)?;
+            checksum
+        }
+    };
     assembly.complete(&multipart, assembly_id, &parts, checksum).await
 }
 
@@ -170,7 +178,17 @@ impl<'a> Assembly<'a> {
         Some(whole.finish())
     }
 
-    /// Before anything is made: a wrong final object must never exist.
+    /// The same from the parts: of chunks that have none, S3 or we ourselves may know that of the part.
+    fn combined_of_parts(&self, parts: &[UploadedPart]) -> Option<Checksum> {
+        let algorithm = self.upload.checksum_algorithm;
+        let mut whole = Combiner::new(algorithm);
+        for (planned, part) in self.plan.parts().zip(parts) {
+            whole.append(algorithm.parse(part.checksum.as_deref()?).ok()?, planned.len);
+        }
+        Some(whole.finish())
+    }
+
+    /// Before the object is made: a wrong final object must never exist.
     fn compare_with_the_clients_checksum(&self, ours: Option<Checksum>) -> Result<(), Stopped> {
         let Some(theirs) = self.upload.checksum.as_deref() else { return Ok(()) };
         match ours.map(|ours| ours.to_string()) {
@@ -182,7 +200,7 @@ impl<'a> Assembly<'a> {
                 ),
                 chunk_indexes: Vec::new(),
             })),
-            // Where a chunk's is unknown the level says that nothing was compared.
+            // Where it is unknown the level says that nothing was compared.
             _ => Ok(()),
         }
     }
