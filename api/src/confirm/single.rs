@@ -51,12 +51,12 @@ struct Answers {
     known: HashMap<i32, Result<Chunk, Problem>>,
     now: (Status, i32),
     /// Of all others.
-    rest: Problem,
+    rest: Option<Problem>,
 }
 
 impl Answers {
     fn none(rest: Problem) -> Self {
-        Self { known: HashMap::new(), now: (Status::Initialized, 0), rest }
+        Self { known: HashMap::new(), now: (Status::Initialized, 0), rest: Some(rest) }
     }
 
     fn of(&self, index: i32) -> Answer {
@@ -64,7 +64,10 @@ impl Answers {
         match self.known.get(&index) {
             Some(Ok(chunk)) => Ok(Confirmed { chunk: chunk.clone(), status, count }),
             Some(Err(problem)) => Err(problem.clone()),
-            None => Err(self.rest.clone()),
+            None => Err(self
+                .rest
+                .clone()
+                .unwrap_or_else(|| Problem::internal(&format!("nothing became of chunk {index}")))),
         }
     }
 }
@@ -101,5 +104,5 @@ async fn confirm_all(ctx: &Context, upload: Upload, indexes: &[i32]) -> Answers 
         }));
     }
     let now = outcome.now.unwrap_or((upload.status, 0));
-    Answers { known, now, rest: Problem::panicked() }
+    Answers { known, now, rest: None }
 }
