@@ -32,6 +32,8 @@ const ORIGINS: &str = "UPFLOW_CORS_ORIGINS";
 const TOKEN_GRACE: &str = "UPFLOW_TOKEN_GRACE";
 const HEADER_TIMEOUT: &str = "UPFLOW_HEADER_TIMEOUT";
 const BODY_TIMEOUT: &str = "UPFLOW_BODY_TIMEOUT";
+/// What `BATCH` cannot be set below: so many chunks our clients name in a call.
+const LEAST_BATCH: usize = 400;
 /// Read by the core, since the worker needs it too.
 const URL_LIFE: &str = "UPFLOW_URL_LIFE";
 
@@ -191,7 +193,7 @@ impl LimitsArgs {
         let uploads = faults.number(ACTIVE_UPLOADS, get(ACTIVE_UPLOADS), 0..=i64::MAX);
         let active = faults.bytes(ACTIVE_BYTES, get(ACTIVE_BYTES), 0..=i64::MAX);
         let body = faults.bytes(BODY, get(BODY), 64 * plan::KIB..=16 * plan::MIB);
-        let batch = faults.number(BATCH, get(BATCH), 400..=1_000);
+        let batch = faults.number(BATCH, get(BATCH), LEAST_BATCH..=1_000);
         let rate = faults.number(RATE, get(RATE), 0..=1_000_000);
         let content_types = content_types(faults, get(CONTENT_TYPES));
         let origins = origins(faults, get(ORIGINS));
@@ -272,6 +274,14 @@ mod tests {
     }
 
     #[test]
+    fn our_clients_name_no_more_chunks_than_any_server_takes() {
+        let named = format!("CHUNKS_PER_CALL: usize = {LEAST_BATCH};");
+        assert!(include_str!("../../client/src/api.rs").contains(&named));
+        let named = format!("CHUNKS_PER_CALL = {LEAST_BATCH};");
+        assert!(include_str!("../../static/upflow/api.js").contains(&named));
+    }
+
+    #[test]
     fn every_limit_is_in_the_readme_and_the_example_of_settings() {
         let (readme, example) =
             (include_str!("../../README.md"), include_str!("../../.env.example"));
@@ -295,6 +305,7 @@ mod tests {
             (CHUNKS, "0"),
             (BODY, "1KiB"),
             (BATCH, "1001"),
+            (BATCH, "399"),
             (RATE, "-1"),
             (CONTENT_TYPES, "image"),
             (CONTENT_TYPES, "*/png"),

@@ -52,8 +52,8 @@ pub async fn inspect(
         return Ok(judged(upload, &rows?, heads?));
     }
     let rows = rows_of(ctx, upload, indexes).await?;
-    let any = rows.values().any(|row| compared(upload, Some(row)));
-    let stored = match any || compared(upload, None) {
+    let any = indexes.iter().any(|index| compared(upload, rows.get(index)));
+    let stored = match any {
         true => HashMap::new(),
         false => list_chunks(ctx, upload).await?,
     };

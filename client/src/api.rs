@@ -19,7 +19,8 @@ use crate::wire::{
     ChunkWant, Confirmed, InitAnswer, InitRequest, PresignAnswer, Presigned, Upload,
 };
 
-/// The most chunks that one presign or confirm names. A server takes at least so many, and holds them all in its memory.
+/// The most chunks that one presign or confirm names. A server takes at least so many, and holds them all in its
+/// memory.
 pub(crate) const CHUNKS_PER_CALL: usize = 400;
 
 /// So many signed URLs with session tokens are about 1 MiB.

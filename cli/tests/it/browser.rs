@@ -85,6 +85,7 @@ scenarios! {
         axe_finds_no_violation_in_any_state,
     }
     embedded set {
+        a_chunk_is_confirmed_while_another_takes_long,
         checksums_are_right_however_the_browser_reads,
         a_file_that_is_gone_is_not_taken_for_an_empty_one,
         a_file_cut_short_or_deleted_while_it_is_sent_says_so,

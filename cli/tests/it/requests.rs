@@ -24,6 +24,7 @@ pub const SUITE: Suite = suite! { "requests":
     no_more_calls_to_s3_are_under_way_than_allowed,
     confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer,
     what_is_asked_of_s3_for_each_chunk_is_asked_without_the_sdk,
+    a_chunk_is_confirmed_while_another_takes_long,
 };
 
 async fn proxied(stack: &Stack) -> Stack {
@@ -185,4 +186,36 @@ async fn what_is_asked_of_s3_for_each_chunk_is_asked_without_the_sdk(stack: Stac
             assert!(!by_sdk.contains(&true), "{operation:?}: {by_sdk:?}");
         }
     }
+}
+
+async fn a_chunk_is_confirmed_while_another_takes_long(stack: Stack) {
+    let stack = proxied(&stack).await;
+    let (puts, go) = (AtomicUsize::new(0), Arc::new(Semaphore::new(0)));
+    let gate = go.clone();
+    stack.proxy().watch(move |call| {
+        let first = call.presigned && puts.fetch_add(1, Ordering::SeqCst) == 0;
+        let gate = gate.clone();
+        async move {
+            if first {
+                let _go = gate.acquire().await.unwrap();
+            }
+            None
+        }
+        .boxed()
+    });
+    let path = stack.dir().join("slow.bin");
+    std::fs::write(&path, noise(128 * KIB)).unwrap();
+    let file = FileUpload { chunk_size: Some(64 * KIB as u64), ..FileUpload::new(&path) };
+    let uploader = Uploader::new(ClientOptions::new(&stack.url("/")).unwrap()).unwrap();
+    let uploading = uploader.upload(&file, Listener::none());
+    let confirmed = async {
+        eventually("the other one is confirmed", || async {
+            let all = stack.get("/uploads").await.expect(200);
+            (all["uploads"][0]["uploaded_chunks_count"] == 1).then_some(())
+        })
+        .await;
+        go.add_permits(1);
+    };
+    let (uploaded, ()) = tokio::join!(uploading, confirmed);
+    uploaded.unwrap();
 }

@@ -1,5 +1,5 @@
 //! Measures every try of every call to S3, wherever it is made, and shows it in traces: the SDK runs this
-//! around each.
+//! around each, and `direct` notes its own.
 
 use std::sync::Arc;
 use std::time::Instant;

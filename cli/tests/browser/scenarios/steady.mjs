@@ -28,6 +28,20 @@ export async function paused_not_a_byte_moves(test) {
   await arrives(stack, demo, path);
 }
 
+export async function a_chunk_is_confirmed_while_another_takes_long({ stack, browser }) {
+  const demo = await Demo.open(browser, stack.page);
+  await demo.settings({ chunkSize: "256 KiB" });
+  let puts = 0;
+  // Longer than the test waits.
+  browser.line.delay = ({ method, host }) => (method === "PUT" && host === stack.s3 && puts++ === 0 ? 60_000 : 0);
+  await demo.choose(file("slow.bin", 512 * KIB));
+  const card = demo.card("slow.bin");
+  await card.atLeast(1, "confirmed");
+  assert.equal((await stack.upload()).uploaded_chunks_count, 1);
+  await card.press("Cancel");
+  await card.says("Cancelled;");
+}
+
 export async function cancelled_it_leaves_nothing_in_the_bucket(test) {
   const { demo } = await begun(test);
   const { upload_id } = await test.stack.upload();
