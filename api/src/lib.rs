@@ -2,6 +2,7 @@
 
 mod allow;
 mod announce;
+mod answer;
 pub mod auth;
 mod body;
 pub mod config;

@@ -7,8 +7,8 @@ mod code;
 use std::time::Duration;
 
 use poem::http::StatusCode;
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
+use serde::Serialize;
 use upflow_core::db::{self, DbErr};
 use upflow_core::lifecycle::Status;
 use upflow_core::orphans;
@@ -16,14 +16,17 @@ use upflow_core::seldom::Seldom;
 use upflow_core::storage::{ErrorKind, StorageError};
 use upflow_core::uploads;
 
+use crate::answer::Answer;
+
 pub use code::Code;
 
 /// Why a request was not done (RFC 9457).
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(rename = "Problem", skip_serializing_if_is_none)]
 pub struct Details {
     /// A URI that names the kind of problem.
     #[oai(rename = "type")]
+    #[serde(rename = "type")]
     pub kind: String,
     /// The kind of problem in words.
     pub title: String,
@@ -34,13 +37,15 @@ pub struct Details {
     /// What happened in this case, and what to do.
     pub detail: String,
     /// What is wrong with which field of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<FieldError>>,
     /// With `upload_incomplete`: the chunks that are not confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_chunks: Option<Vec<i32>>,
 }
 
 /// What is wrong with a field.
-#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) into the body; a parameter is named `?name` or `{name}`.
     pub pointer: String,
@@ -53,62 +58,62 @@ pub struct FieldError {
 pub enum Problem {
     /// The request cannot be read, or its body is not JSON.
     #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Details>),
+    BadRequest(Answer<Details>),
     /// The API key or token is missing, wrong or has ended.
     #[oai(status = 401, content_type = "application/problem+json")]
     Unauthorized(
-        Json<Details>,
+        Answer<Details>,
         /// What the server asks for (RFC 6750, section 3).
         #[oai(header = "WWW-Authenticate")]
         String,
     ),
     /// The API key or token is not for this.
     #[oai(status = 403, content_type = "application/problem+json")]
-    Forbidden(Json<Details>),
+    Forbidden(Answer<Details>),
     /// There is no such upload, or nothing under this path.
     #[oai(status = 404, content_type = "application/problem+json")]
-    NotFound(Json<Details>),
+    NotFound(Answer<Details>),
     /// This method is not for this path.
     #[oai(status = 405, content_type = "application/problem+json")]
-    MethodNotAllowed(Json<Details>),
+    MethodNotAllowed(Answer<Details>),
     /// The body took too long.
     #[oai(status = 408, content_type = "application/problem+json")]
-    RequestTimeout(Json<Details>),
+    RequestTimeout(Answer<Details>),
     /// The upload, or a chunk, is not in the state that this needs.
     #[oai(status = 409, content_type = "application/problem+json")]
     Conflict(
-        Json<Details>,
+        Answer<Details>,
         /// Seconds after which to ask again.
         #[oai(header = "Retry-After")]
         Option<i64>,
     ),
     /// The body is too large.
     #[oai(status = 413, content_type = "application/problem+json")]
-    TooLarge(Json<Details>),
+    TooLarge(Answer<Details>),
     /// The body is not `application/json`.
     #[oai(status = 415, content_type = "application/problem+json")]
-    UnsupportedMediaType(Json<Details>),
+    UnsupportedMediaType(Answer<Details>),
     /// The server does not answer to this name.
     #[oai(status = 421, content_type = "application/problem+json")]
-    Misdirected(Json<Details>),
+    Misdirected(Answer<Details>),
     /// A value does not fit; `errors` says which and why.
     #[oai(status = 422, content_type = "application/problem+json")]
-    Unprocessable(Json<Details>),
+    Unprocessable(Answer<Details>),
     /// The key makes more requests than it may.
     #[oai(status = 429, content_type = "application/problem+json")]
     TooManyRequests(
-        Json<Details>,
+        Answer<Details>,
         /// Seconds after which to ask again.
         #[oai(header = "Retry-After")]
         Option<i64>,
     ),
     /// Something went wrong on our side.
     #[oai(status = 500, content_type = "application/problem+json")]
-    Internal(Json<Details>),
+    Internal(Answer<Details>),
     /// The database or the storage does not answer; nothing is lost.
     #[oai(status = 503, content_type = "application/problem+json")]
     Unavailable(
-        Json<Details>,
+        Answer<Details>,
         /// Seconds after which to ask again.
         #[oai(header = "Retry-After")]
         Option<i64>,
@@ -138,20 +143,20 @@ impl Problem {
         more(&mut details);
         let retry = (code == Code::ConfirmInProgress).then_some(1);
         match status {
-            400 => Problem::BadRequest(Json(details)),
-            401 => Problem::Unauthorized(Json(details), challenge(code).to_owned()),
-            403 => Problem::Forbidden(Json(details)),
-            408 => Problem::RequestTimeout(Json(details)),
-            421 => Problem::Misdirected(Json(details)),
-            429 => Problem::TooManyRequests(Json(details), Some(1)),
-            404 => Problem::NotFound(Json(details)),
-            405 => Problem::MethodNotAllowed(Json(details)),
-            409 => Problem::Conflict(Json(details), retry),
-            413 => Problem::TooLarge(Json(details)),
-            415 => Problem::UnsupportedMediaType(Json(details)),
-            422 => Problem::Unprocessable(Json(details)),
-            503 => Problem::Unavailable(Json(details), Some(RETRY_AFTER)),
-            _ => Problem::Internal(Json(details)),
+            400 => Problem::BadRequest(Answer(details)),
+            401 => Problem::Unauthorized(Answer(details), challenge(code).to_owned()),
+            403 => Problem::Forbidden(Answer(details)),
+            408 => Problem::RequestTimeout(Answer(details)),
+            421 => Problem::Misdirected(Answer(details)),
+            429 => Problem::TooManyRequests(Answer(details), Some(1)),
+            404 => Problem::NotFound(Answer(details)),
+            405 => Problem::MethodNotAllowed(Answer(details)),
+            409 => Problem::Conflict(Answer(details), retry),
+            413 => Problem::TooLarge(Answer(details)),
+            415 => Problem::UnsupportedMediaType(Answer(details)),
+            422 => Problem::Unprocessable(Answer(details)),
+            503 => Problem::Unavailable(Answer(details), Some(RETRY_AFTER)),
+            _ => Problem::Internal(Answer(details)),
         }
     }
 

@@ -3,12 +3,12 @@
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
-use poem_openapi::payload::Json;
 use upflow_core::Context;
 use upflow_core::uploads as rows;
 use uuid::Uuid;
 
 use super::{Shared, Tag, presigned};
+use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::body::Body;
 use crate::confirm::{confirm, confirm_one};
@@ -39,7 +39,7 @@ impl Chunks {
         _caller: Caller,
         upload_id: Path<Uuid>,
         body: Body<PresignChunks>,
-    ) -> Result<Json<PresignedChunks>, Problem> {
+    ) -> Result<Answer<PresignedChunks>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         let declared = validate::chunks(
@@ -49,7 +49,7 @@ impl Chunks {
             state.clients.batch,
         )?;
         let (_, chunks) = presigned(ctx, upload_id.0, &declared).await?;
-        Ok(Json(PresignedChunks { chunks }))
+        Ok(Answer(PresignedChunks { chunks }))
     }
 
     /// Confirm a chunk
@@ -67,9 +67,9 @@ impl Chunks {
         _caller: Caller,
         upload_id: Path<Uuid>,
         chunk_index: Path<i32>,
-    ) -> Result<Json<ConfirmedChunk>, Problem> {
+    ) -> Result<Answer<ConfirmedChunk>, Problem> {
         let confirmed = confirm_one(&state, upload_id.0, chunk_index.0).await?;
-        Ok(Json(ConfirmedChunk {
+        Ok(Answer(ConfirmedChunk {
             chunk_index: confirmed.chunk.index,
             size_bytes: confirmed.chunk.size,
             checksum: confirmed.chunk.checksum,
@@ -95,7 +95,7 @@ impl Chunks {
         _caller: Caller,
         upload_id: Path<Uuid>,
         body: Body<ConfirmChunks>,
-    ) -> Result<Json<ConfirmedChunks>, Problem> {
+    ) -> Result<Answer<ConfirmedChunks>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         let indexes = body.0.chunks;
@@ -110,7 +110,7 @@ impl Chunks {
             code: rejected.code.name().to_owned(),
             detail: rejected.detail,
         });
-        Ok(Json(ConfirmedChunks {
+        Ok(Answer(ConfirmedChunks {
             confirmed: outcome.confirmed.iter().map(|chunk| chunk.index).collect(),
             rejected: rejected.collect(),
             status: status.into(),

@@ -3,7 +3,6 @@
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
-use poem_openapi::payload::Json;
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::storage::Filename;
@@ -11,6 +10,7 @@ use upflow_core::uploads as rows;
 use uuid::Uuid;
 
 use super::{Shared, Tag};
+use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::problem::{Code, Problem};
 use crate::schema::{Download, time};
@@ -33,7 +33,7 @@ impl Downloads {
         state: Data<&Shared>,
         _caller: Caller,
         upload_id: Path<Uuid>,
-    ) -> Result<Json<Download>, Problem> {
+    ) -> Result<Answer<Download>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         match row.status_at(now()) {
@@ -47,7 +47,7 @@ impl Downloads {
         let filename = Filename::parse(&row.filename).map_err(|error| Problem::internal(&error))?;
         let signer = ctx.storage.signer(now()).await?;
         let signed = signer.get_final(&row.final_s3_key, &filename, ctx.limits.url_life)?;
-        Ok(Json(Download {
+        Ok(Answer(Download {
             url: signed.url,
             method: signed.method.to_owned(),
             expires_at: time(signed.expires_at),

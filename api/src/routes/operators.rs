@@ -7,7 +7,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
-use poem_openapi::payload::Json;
 use upflow_core::db::now;
 use upflow_core::orphans::{self, Place, Removal};
 use upflow_core::storage::ErrorKind;
@@ -16,6 +15,7 @@ use uuid::Uuid;
 
 use super::{Shared, Tag, shown};
 use crate::announce::announce;
+use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::problem::{Code, Problem};
 use crate::schema::{
@@ -44,12 +44,12 @@ impl Operators {
         state: Data<&Shared>,
         _caller: Caller,
         upload_id: Path<Uuid>,
-    ) -> Result<Json<Upload>, Problem> {
+    ) -> Result<Answer<Upload>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         rows::end_pause(&ctx.db, row.upload_id).await?;
         announce(ctx, row.upload_id).await;
-        Ok(Json(shown(ctx, row).await?))
+        Ok(Answer(shown(ctx, row).await?))
     }
 
     /// See what happened to an upload
@@ -66,7 +66,7 @@ impl Operators {
         state: Data<&Shared>,
         _caller: Caller,
         upload_id: Path<Uuid>,
-    ) -> Result<Json<UploadEvents>, Problem> {
+    ) -> Result<Answer<UploadEvents>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         let events = rows::events(&ctx.db, row.upload_id).await?.into_iter();
@@ -77,7 +77,7 @@ impl Operators {
             to_status: event.to_status,
             detail: event.detail,
         });
-        Ok(Json(UploadEvents { events: events.collect() }))
+        Ok(Answer(UploadEvents { events: events.collect() }))
     }
 
     /// Count uploads by status
@@ -88,7 +88,7 @@ impl Operators {
         &self,
         state: Data<&Shared>,
         _caller: Caller,
-    ) -> Result<Json<Stats>, Problem> {
+    ) -> Result<Answer<Stats>, Problem> {
         let ctx = &state.ctx;
         let (rows, held) = tokio::try_join!(rows::stats(&ctx.db), rows::held(&ctx.db))?;
         let statuses = rows.into_iter().map(|row| StatusStats {
@@ -105,7 +105,7 @@ impl Operators {
             }
         };
         let oldest = depth.and_then(|depth| depth.oldest);
-        Ok(Json(Stats {
+        Ok(Answer(Stats {
             statuses: statuses.collect(),
             queue_jobs: depth.map(|depth| depth.jobs),
             queue_oldest_job_seconds: oldest.map(|age| age.as_secs() as i64),
@@ -123,7 +123,7 @@ impl Operators {
         _caller: Caller,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
-    ) -> Result<Json<OrphanPage>, Problem> {
+    ) -> Result<Answer<OrphanPage>, Problem> {
         let from = match cursor.0.as_deref() {
             None => Place::Chunks(None),
             Some(text) => parse_place(text)
@@ -139,7 +139,7 @@ impl Operators {
             found => found?,
         };
         let orphans = found.iter().map(|(id, orphan)| shown_orphan(*id, orphan));
-        Ok(Json(OrphanPage {
+        Ok(Answer(OrphanPage {
             orphans: orphans.collect(),
             next_cursor: next.map(|place| format_place(&place)),
         }))
@@ -161,7 +161,7 @@ impl Operators {
         upload_id: Path<Uuid>,
         /// At least 1. Longer than any upload of another deployment on this bucket can be under way.
         older_than_seconds: Query<i64>,
-    ) -> Result<Json<Orphan>, Problem> {
+    ) -> Result<Answer<Orphan>, Problem> {
         let seconds = older_than_seconds.0;
         if !(1..=MAX_AGE).contains(&seconds) {
             let detail = format!("must be 1 to {MAX_AGE}");
@@ -173,7 +173,7 @@ impl Operators {
             Removal::Removed(orphan) => {
                 let Orphan { chunks, bytes, .. } = shown_orphan(id, &orphan);
                 tracing::info!(upload.id = %id, chunks, bytes, "removed an orphan");
-                Ok(Json(shown_orphan(id, &orphan)))
+                Ok(Answer(shown_orphan(id, &orphan)))
             }
             Removal::Nothing => Err(Problem::upload_not_found()),
             Removal::Known => kept("the upload is in the database: abort it instead".to_owned()),

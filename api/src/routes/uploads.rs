@@ -8,7 +8,6 @@ use chrono::{DateTime, Datelike, Utc};
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::{Header, Path, Query};
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use sha2::{Digest, Sha256};
 use upflow_core::db::now;
@@ -21,6 +20,7 @@ use uuid::Uuid;
 
 use super::{Shared, Tag, presigned, shown, signed, with_chunks};
 use crate::announce::announce;
+use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::body::Body;
 use crate::problem::{Code, FieldError, Problem};
@@ -37,17 +37,17 @@ const NAMED: usize = 3;
 enum InitAnswer {
     /// The upload, and URLs for the chunks asked for.
     #[oai(status = 201)]
-    Created(Json<NewUpload>),
+    Created(Answer<NewUpload>),
 }
 
 #[derive(ApiResponse)]
 enum CompleteAnswer {
     /// The file is complete.
     #[oai(status = 200)]
-    Completed(Json<Upload>),
+    Completed(Answer<Upload>),
     /// The file is being assembled.
     #[oai(status = 202)]
-    Assembling(Json<Upload>),
+    Assembling(Answer<Upload>),
 }
 
 #[OpenApi]
@@ -137,7 +137,7 @@ impl Uploads {
         };
         let token_expires_at = expires_at + state.clients.token_grace;
         let upload_token = state.access.tokens.sign(upload.upload_id, token_expires_at);
-        Ok(InitAnswer::Created(Json(NewUpload {
+        Ok(InitAnswer::Created(Answer(NewUpload {
             upload,
             upload_token,
             upload_token_expires_at: time(token_expires_at),
@@ -165,7 +165,7 @@ impl Uploads {
         wait_for: Query<Option<UploadStatus>>,
         /// 0 to 60; without it 30.
         timeout_seconds: Query<Option<i32>>,
-    ) -> Result<Json<Upload>, Problem> {
+    ) -> Result<Answer<Upload>, Problem> {
         let timeout = timeout_seconds.0.unwrap_or(30);
         if !(0..=60).contains(&timeout) {
             return Err(Problem::invalid(vec![FieldError {
@@ -181,7 +181,7 @@ impl Uploads {
             }
         };
         let owner = caller.is_operator().then(|| row.owner.clone());
-        Ok(Json(Upload { owner, ..shown(&state.ctx, row).await? }))
+        Ok(Answer(Upload { owner, ..shown(&state.ctx, row).await? }))
     }
 
     /// List uploads
@@ -201,7 +201,7 @@ impl Uploads {
         limit: Query<Option<i32>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
-    ) -> Result<Json<UploadPage>, Problem> {
+    ) -> Result<Answer<UploadPage>, Problem> {
         let limit = limit.0.unwrap_or(50);
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(Problem::bad_field("?limit", "must be 1 to 100"));
@@ -245,7 +245,7 @@ impl Uploads {
             let owner = caller.is_operator().then(|| row.owner.clone());
             Upload { owner, ..Upload::new(row, progress, now) }
         });
-        Ok(Json(UploadPage { uploads: uploads.collect(), next_cursor }))
+        Ok(Answer(UploadPage { uploads: uploads.collect(), next_cursor }))
     }
 
     /// Bring the upload and the bucket together
@@ -263,7 +263,7 @@ impl Uploads {
         state: Data<&Shared>,
         _caller: Caller,
         upload_id: Path<Uuid>,
-    ) -> Result<Json<Upload>, Problem> {
+    ) -> Result<Answer<Upload>, Problem> {
         let ctx = &state.ctx;
         let row = rows::find(&ctx.db, upload_id.0).await?;
         let status = row.status_at(now());
@@ -272,7 +272,7 @@ impl Uploads {
         }
         verify::reconcile(ctx, &row, now()).await?;
         let row = rows::find(&ctx.db, upload_id.0).await?;
-        Ok(Json(shown(ctx, row).await?))
+        Ok(Answer(shown(ctx, row).await?))
     }
 
     /// Complete an upload
@@ -314,12 +314,14 @@ impl Uploads {
             Requested::Moved(row) => {
                 tracing::info!(upload.id = %upload_id, "to be assembled");
                 tokio::join!(announce(ctx, upload_id), ctx.queue.tell(upload_id));
-                Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?)))
+                Ok(CompleteAnswer::Assembling(Answer(shown(ctx, row).await?)))
             }
             Requested::Already(row) if row.status == Status::Completed => {
-                Ok(CompleteAnswer::Completed(Json(shown(ctx, row).await?)))
+                Ok(CompleteAnswer::Completed(Answer(shown(ctx, row).await?)))
             }
-            Requested::Already(row) => Ok(CompleteAnswer::Assembling(Json(shown(ctx, row).await?))),
+            Requested::Already(row) => {
+                Ok(CompleteAnswer::Assembling(Answer(shown(ctx, row).await?)))
+            }
             Requested::Incomplete(missing) => Err(incomplete(missing, &[])),
         }
     }
@@ -338,14 +340,14 @@ impl Uploads {
         state: Data<&Shared>,
         _caller: Caller,
         upload_id: Path<Uuid>,
-    ) -> Result<Json<Upload>, Problem> {
+    ) -> Result<Answer<Upload>, Problem> {
         let ctx = &state.ctx;
         let (row, moved) = rows::abort(&ctx.db, upload_id.0, now()).await?;
         if moved {
             tracing::info!(upload.id = %upload_id.0, "aborted");
         }
         tokio::join!(announce(ctx, upload_id.0), ctx.queue.tell(upload_id.0));
-        Ok(Json(shown(ctx, row).await?))
+        Ok(Answer(shown(ctx, row).await?))
     }
 }
 

@@ -1,6 +1,10 @@
-//! The JSON that clients see. Sizes are bytes; times are RFC 3339 in UTC with milliseconds.
+//! The JSON that clients see. Sizes are bytes; times are RFC 3339 in UTC with milliseconds. What `oai` says of
+//! an answer is what the spec shows, what `serde` says is what is written.
 
 mod operators;
+mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -14,10 +18,12 @@ use upflow_core::uploads;
 use uuid::Uuid;
 
 pub use operators::{Orphan, OrphanPage, Stats, StatusStats, UploadEvent, UploadEvents};
+pub use requests::{ChunkRequest, ConfirmChunks, InitUpload, PresignChunks};
 
 /// Where an upload stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename = "UploadStatus", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum UploadStatus {
     Initialized,
     Uploading,
@@ -85,64 +91,8 @@ impl From<ChecksumAlgorithm> for Algorithm {
     }
 }
 
-/// The file that is to be uploaded.
-#[derive(Debug, Clone, Object, Serialize, Deserialize)]
-#[oai(skip_serializing_if_is_none)]
-pub struct InitUpload {
-    /// The name the file gets: a name, no path; at most 255 bytes in UTF-8.
-    pub filename: String,
-    /// The bytes of the file; 0 is fine.
-    pub file_size: i64,
-    /// The bytes of each chunk but the last, from 64 KiB to 5 GiB. Left out: 8 MiB, or more where 10,000
-    /// chunks would not do.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub chunk_size: Option<i64>,
-    /// The media type that downloads of the file will carry. Left out: `application/octet-stream`.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub content_type: Option<String>,
-    /// Left out: `crc64nvme`.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub checksum_algorithm: Option<ChecksumAlgorithm>,
-    /// The checksum of the whole file, where it is known: base64 of the big-endian bytes. A file that
-    /// turns out to have another one is never completed.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub checksum: Option<String>,
-    /// Whatever the caller wants to find again: at most 4 KiB in all.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub metadata: Option<BTreeMap<String, String>>,
-    /// Chunks to presign in the same call, at most 1,000.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub chunks: Option<Vec<ChunkRequest>>,
-}
-
-/// A chunk to presign.
-#[derive(Debug, Clone, Object, Serialize, Deserialize)]
-#[oai(skip_serializing_if_is_none)]
-pub struct ChunkRequest {
-    /// From 0.
-    pub chunk_index: i32,
-    /// The checksum of the chunk in the upload's algorithm: base64 of the big-endian bytes. It is signed
-    /// into the URL, and S3 refuses other bytes.
-    #[serde(default, deserialize_with = "crate::body::present")]
-    pub checksum: Option<String>,
-}
-
-/// Chunks to presign, 1 to 1,000.
-#[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct PresignChunks {
-    /// The chunks to presign, each once.
-    pub chunks: Vec<ChunkRequest>,
-}
-
-/// Indexes of chunks that the client has sent, 1 to 1,000.
-#[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct ConfirmChunks {
-    /// The indexes, each once.
-    pub chunks: Vec<i32>,
-}
-
 /// A request that the client sends to S3 as it is.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct PresignedChunk {
     /// Which chunk this is, from 0.
     pub chunk_index: i32,
@@ -175,19 +125,20 @@ impl PresignedChunk {
 }
 
 /// The presigned chunks, in the order asked for.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct PresignedChunks {
     /// In the order asked for.
     pub chunks: Vec<PresignedChunk>,
 }
 
 /// An upload as it stands.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Upload {
     /// What the upload is called in every path.
     pub upload_id: Uuid,
     /// Whose upload it is; only operators see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// The name the file gets.
     pub filename: String,
@@ -204,6 +155,7 @@ pub struct Upload {
     /// Where the upload stands.
     pub status: UploadStatus,
     /// The confirmed chunks, ascending. Not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uploaded_chunks: Option<Vec<i32>>,
     /// How many chunks are confirmed.
     pub uploaded_chunks_count: i32,
@@ -214,12 +166,15 @@ pub struct Upload {
     /// How the bytes are checked on their way.
     pub checksum_algorithm: ChecksumAlgorithm,
     /// What the client gave at init.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// What was proven of the final object, once completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub integrity: Option<Integrity>,
     /// The key of the final object in the bucket.
     pub final_s3_key: String,
     /// Why the upload did not complete; cleared by the next request to complete it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// When init was called.
     pub created_at: Time,
@@ -230,9 +185,10 @@ pub struct Upload {
 }
 
 /// A new upload, with the URLs of the chunks asked for.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct NewUpload {
     #[oai(flatten)]
+    #[serde(flatten)]
     pub upload: Upload,
     /// What opens this upload, and nothing else, to a client that has no API key: as a bearer, like one.
     pub upload_token: String,
@@ -243,7 +199,7 @@ pub struct NewUpload {
 }
 
 /// What was proven of the final object.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Integrity {
     /// `storage_verified`: S3 refused any other bytes, from the client's disk to the final object.
@@ -253,11 +209,12 @@ pub struct Integrity {
     /// The algorithm of `value`.
     pub algorithm: ChecksumAlgorithm,
     /// The checksum of the whole file, combined of its chunks'.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
 
 /// Why an upload did not complete.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Failure {
     /// Why, as a word for programs.
@@ -265,21 +222,23 @@ pub struct Failure {
     /// Why, and what to do.
     pub detail: String,
     /// The chunks to send again.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk_indexes: Option<Vec<i32>>,
 }
 
 /// A page of uploads, newest first.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct UploadPage {
     /// Newest first.
     pub uploads: Vec<Upload>,
     /// What to send as `cursor` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
 /// A chunk that is confirmed.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub struct ConfirmedChunk {
     /// Which chunk, from 0.
@@ -287,6 +246,7 @@ pub struct ConfirmedChunk {
     /// The bytes of the chunk in storage.
     pub size_bytes: i64,
     /// What S3 keeps of it, in the upload's algorithm.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// When it was confirmed.
     pub confirmed_at: Time,
@@ -297,7 +257,7 @@ pub struct ConfirmedChunk {
 }
 
 /// What became of each index.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct ConfirmedChunks {
     /// The indexes that are confirmed, ascending.
     pub confirmed: Vec<i32>,
@@ -310,7 +270,7 @@ pub struct ConfirmedChunks {
 }
 
 /// A chunk that is not confirmed.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct RejectedChunk {
     /// Which chunk, from 0.
     pub chunk_index: i32,
@@ -321,7 +281,7 @@ pub struct RejectedChunk {
 }
 
 /// Where to get the final object.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct Download {
     /// Where the file is, for a GET.
     pub url: String,
