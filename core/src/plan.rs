@@ -110,6 +110,14 @@ impl Plan {
         })
     }
 
+    /// Whether one of the last `more` of `confirmed` chunks has made a part whole, if they came in order. It is what
+    /// to go by where all of them would have to be looked at otherwise.
+    pub fn fills_a_part(&self, confirmed: i64, more: i64) -> bool {
+        let per_part = i64::from(self.chunks_per_part());
+        let filled = |chunks: i64| chunks.max(0) / per_part;
+        confirmed >= i64::from(self.total_chunks) || filled(confirmed) > filled(confirmed - more)
+    }
+
     fn chunks_per_part(&self) -> i32 {
         if self.copies_inside_s3() {
             1

@@ -174,7 +174,7 @@ async fn by_status(
             let span = span("clean up", upload, delivery);
             cleanup::run(worker, id).instrument(span).await.map(|()| None)
         }
-        Status::Uploading if is_copied_ahead(worker, upload) => {
+        Status::Uploading if worker.ctx.limits.eager => {
             let span = span("copy ahead", upload, delivery);
             copy_ahead(worker, delivery, consumer, place).instrument(span).await
         }
@@ -194,10 +194,6 @@ fn span(name: &'static str, upload: &Upload, delivery: &Delivery) -> Span {
     );
     trace::follow(&span, upload.traceparent.as_deref(), None);
     span
-}
-
-fn is_copied_ahead(worker: &Worker, upload: &Upload) -> bool {
-    worker.ctx.limits.eager && upload.plan().copies_inside_s3()
 }
 
 /// In a place of its own kind: those of uploads that wait for their end stay free. Without one, it is left

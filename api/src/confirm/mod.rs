@@ -56,7 +56,7 @@ pub async fn confirm(ctx: &Context, upload: &Upload, indexes: &[i32]) -> Result<
         }
         confirmed => confirmed?,
     };
-    announce_confirmed(ctx, upload, confirmed).await;
+    announce_confirmed(ctx, upload, confirmed, inspection.seen.len()).await;
     let chunks = inspection.seen.into_iter().map(|seen| Chunk {
         index: seen.index,
         size: seen.size,

@@ -10,11 +10,11 @@ use tokio::process::Command;
 use super::bare::{Plan, Then};
 use super::rows::{Goal, Row, Unit};
 use super::site::{Kind, Site, Wishes};
-use super::{KIB, MIB, Scale};
+use super::{MIB, Scale};
 use crate::programs::{Whose, cpu_of};
+use crate::server::Server;
 
 const AT_ONCE: usize = 8;
-const SMALL: usize = 64 * KIB;
 
 /// What a client took.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ pub async fn large(
                 site.removed(&upload).await?;
                 served.push((site.cpu()? - before).as_secs_f64());
             } else {
-                floor.push(bare(&site, &file, length, chunk, Then::Copy).await?);
+                floor.push(bare(&site.server, &site.folder, &file, chunk, Then::Copy).await?);
                 site.server.delete("floor/whole").await?;
             }
         }
@@ -88,73 +88,12 @@ pub async fn large(
     Ok(rows)
 }
 
-/// 64 KiB chunks, which are too small to be copied: the worker reads them and sends them again.
-pub async fn small(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<Vec<Row>> {
-    let length = scale.small * SMALL;
-    let site = Site::start(kind, folder, "small", Wishes::default()).await?;
-    let file = noise(folder, length)?;
-    warm_up(&site, folder).await?;
-    let (mut ours, mut floor, mut sent) = (Vec::new(), Vec::new(), Vec::new());
-    let mut whole_floor = Vec::new();
-    for round in 0..scale.rounds {
-        eprintln!("{}: {} chunks of 64 KiB, round {} ...", kind.name(), scale.small, round + 1);
-        for ours_now in [round % 2 == 0, round % 2 != 0] {
-            if ours_now {
-                let ran = upload(&site, &file, SMALL).await?;
-                let upload = site.api.latest().await?;
-                let (requested, finished) = site.api.assembled_at(&upload).await?;
-                sent.push(ran.wall - (finished - requested).to_std()?.as_secs_f64());
-                ours.push(ran);
-                site.removed(&upload).await?;
-            } else {
-                floor.push(bare(&site, &file, length, SMALL, Then::Nothing).await?);
-                site.server.empty().await?;
-                whole_floor.push(bare(&site, &file, length, SMALL, Then::Resend).await?);
-                site.server.empty().await?;
-            }
-        }
-    }
-    let on = kind.name();
-    let what = format!("upload of {} chunks of 64 KiB", scale.small);
-    let walls = (of(&ours, |ran| ran.wall), of(&floor, |ran| ran.wall));
-    let mib = |bytes: u64| bytes as f64 / MIB as f64;
-    let rows = vec![
-        Row::of(format!("{what}, until all is sent and confirmed"), on, Unit::Seconds, &sent)
-            .by_rounds("bare PUTs", &sent, &walls.1)
-            .goal(Goal::TimesFloor(1.3)),
-        Row::of(format!("{what}, until completed"), on, Unit::Seconds, &walls.0)
-            .by_rounds("bare PUTs", &walls.0, &walls.1)
-            .goal(Goal::TimesFloor(1.3)),
-        Row::of(format!("{what}, until completed"), on, Unit::Seconds, &walls.0).by_rounds(
-            "bare PUTs, GETs, larger parts, delete",
-            &walls.0,
-            &of(&whole_floor, |ran| ran.wall),
-        ),
-        Row::new(
-            "memory of the API meanwhile, at its peak",
-            format!("{on}, 64 KiB chunks"),
-            Unit::Mebibytes,
-            mib(site.api_process.peak_memory()?),
-        )
-        .goal(Goal::AtMost(40.0)),
-        Row::new(
-            "memory of the worker meanwhile, at its peak",
-            format!("{on}, 64 KiB chunks"),
-            Unit::Mebibytes,
-            mib(site.worker.peak_memory()?),
-        )
-        .goal(Goal::AtMost(40.0)),
-    ];
-    site.end().await?;
-    Ok(rows)
-}
-
-fn of(ran: &[Ran], what: impl Fn(&Ran) -> f64) -> Vec<f64> {
+pub fn of(ran: &[Ran], what: impl Fn(&Ran) -> f64) -> Vec<f64> {
     ran.iter().map(what).collect()
 }
 
 /// Connections are open, and the worker has tried what the storage enforces.
-async fn warm_up(site: &Site, folder: &Path) -> anyhow::Result<()> {
+pub async fn warm_up(site: &Site, folder: &Path) -> anyhow::Result<()> {
     let file = noise(folder, 32 * MIB)?;
     upload(site, &file, 8 * MIB).await?;
     site.removed(&site.api.latest().await?).await
@@ -188,15 +127,17 @@ pub async fn upload(site: &Site, file: &Path, chunk: usize) -> anyhow::Result<Ra
     ran(command).await
 }
 
-async fn bare(
-    site: &Site,
+/// The bare client, to this server.
+pub async fn bare(
+    server: &Server,
+    folder: &Path,
     file: &Path,
-    length: usize,
     chunk: usize,
     then: Then,
 ) -> anyhow::Result<Ran> {
-    let plan = Plan::make(&site.server, file.to_owned(), length, chunk, AT_ONCE, then).await?;
-    let path = site.folder.join("plan.json");
+    let length = usize::try_from(std::fs::metadata(file)?.len())?;
+    let plan = Plan::make(server, file.to_owned(), length, chunk, AT_ONCE, then).await?;
+    let path = folder.join("plan.json");
     std::fs::write(&path, serde_json::to_vec(&plan)?)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("bare").arg(path);

@@ -10,6 +10,7 @@ mod plot;
 mod rows;
 mod sign;
 mod site;
+mod small;
 mod tail;
 
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ pub struct Scale {
     /// Chunks of 64 KiB
     #[arg(long, default_value = "10000")]
     small: usize,
+    #[arg(long, default_value = "2")]
+    line_rounds: usize,
     /// MiB of the smaller file over the slow line; the other has eight times as much
     #[arg(long, default_value = "256")]
     tail_mib: usize,
@@ -122,7 +125,10 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             report.add(rows)?;
         }
         if wanted(Section::Small) {
-            report.add(file::small(kind, &dir, scale).await?)?;
+            for eager in [true, false] {
+                report.add(small::loopback(kind, eager, &dir, scale).await?)?;
+            }
+            report.add(small::line(kind, &dir, scale).await?)?;
         }
         if wanted(Section::File) {
             for eager in [true, false] {

@@ -20,11 +20,14 @@ use crate::suite;
 
 pub const SUITE: Suite = suite! { "ahead":
     confirmed_chunks_are_copied_while_the_client_still_sends,
+    small_chunks_become_parts_while_the_client_still_sends,
     copying_ahead_costs_no_call_to_s3_more,
     a_chunk_confirmed_anew_is_copied_anew,
+    a_part_of_small_chunks_is_made_anew_where_one_of_them_was_sent_anew,
     a_chunk_gone_before_it_is_copied_is_named_and_can_be_sent_again,
     an_upload_that_ends_otherwise_leaves_neither_parts_nor_chunks,
     copying_ahead_gives_way_to_an_upload_that_waits_for_its_end,
+    small_chunks_give_way_too_where_all_wait_for_memory,
     an_error_while_copying_ahead_does_not_fail_the_upload,
     a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worker,
     the_last_chunks_do_not_wait_for_copies_that_are_under_way,
@@ -62,11 +65,37 @@ async fn confirmed_chunks_are_copied_while_the_client_still_sends(stack: Stack) 
     assert_eq!(proxy.count(Operation::UploadPartCopy), 4, "each chunk once");
 }
 
+async fn small_chunks_become_parts_while_the_client_still_sends(stack: Stack) {
+    let stack = proxied(&stack, |_| {}).await;
+    // Parts of eight chunks, the last one of two.
+    let bytes = noise(17 * MIB + 5 * KIB);
+    let upload = stack.plan("file.bin", &bytes, MIB).await;
+    upload.send_and_confirm(&bytes, (1..16).rev()).await;
+    // What makes no whole part is left alone, and nobody waits for it under a lease.
+    copied(&upload, 8).await;
+    eventually("the worker lets go", || async {
+        let row = uploads::find(&stack.ctx().db, upload.id).await.unwrap();
+        row.lease_id.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(upload.get().await["assembled_chunks"], 8);
+    upload.send_and_confirm(&bytes, [0, 16, 17]).await;
+    copied(&upload, 18).await;
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
+    let calls = stack.proxy().calls();
+    let own = calls.iter().filter(|call| call.upload == Some(upload.id) && !call.presigned);
+    let own: Vec<Operation> = own.map(|call| call.operation).collect();
+    let count = |operation| own.iter().filter(|own| **own == operation).count();
+    assert_eq!(count(Operation::GetObject), 18, "each chunk once");
+    assert_eq!(count(Operation::UploadPart), 3, "each part once");
+}
+
 /// How often each operation was called by the server itself for an upload of four chunks.
-async fn calls(stack: &Stack, eager: bool) -> BTreeMap<String, usize> {
+async fn calls(stack: &Stack, eager: bool, chunk: usize) -> BTreeMap<String, usize> {
     let stack = proxied(stack, |options| options.limits.eager = eager).await;
-    let bytes = noise(3 * 5 * MIB + 5 * KIB);
-    let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
+    let bytes = noise(3 * chunk + 5 * KIB);
+    let upload = stack.plan("file.bin", &bytes, chunk).await;
     upload.send_and_confirm(&bytes, 0..4).await;
     if eager {
         copied(&upload, 4).await;
@@ -84,7 +113,9 @@ async fn calls(stack: &Stack, eager: bool) -> BTreeMap<String, usize> {
 }
 
 async fn copying_ahead_costs_no_call_to_s3_more(stack: Stack) {
-    assert_eq!(calls(&stack, true).await, calls(&stack, false).await);
+    for chunk in [5 * MIB, 4 * MIB] {
+        assert_eq!(calls(&stack, true, chunk).await, calls(&stack, false, chunk).await);
+    }
 }
 
 async fn a_chunk_confirmed_anew_is_copied_anew(stack: Stack) {
@@ -98,6 +129,20 @@ async fn a_chunk_confirmed_anew_is_copied_anew(stack: Stack) {
     copied(&upload, 2).await;
     upload.complete_and_wait().await;
     upload.assert_whole(&[&new[..5 * MIB], &old[5 * MIB..]].concat().into()).await;
+}
+
+async fn a_part_of_small_chunks_is_made_anew_where_one_of_them_was_sent_anew(stack: Stack) {
+    let old = noise(4 * 4 * MIB);
+    let upload = stack.plan("file.bin", &old, 4 * MIB).await;
+    upload.send_and_confirm(&old, [0, 1]).await;
+    copied(&upload, 2).await;
+    let mut new = old.to_vec();
+    new[4 * MIB..8 * MIB].iter_mut().for_each(|byte| *byte = !*byte);
+    let new = new.into();
+    upload.send_and_confirm(&new, 1..4).await;
+    copied(&upload, 3).await;
+    upload.complete_and_wait().await;
+    upload.assert_whole(&new).await;
 }
 
 async fn a_chunk_gone_before_it_is_copied_is_named_and_can_be_sent_again(stack: Stack) {
@@ -150,35 +195,49 @@ async fn copying_ahead_gives_way_to_an_upload_that_waits_for_its_end(stack: Stac
         options.worker.copies = 1;
     })
     .await;
+    gives_way(stack, 5 * MIB, Operation::UploadPartCopy).await;
+}
+
+async fn small_chunks_give_way_too_where_all_wait_for_memory(stack: Stack) {
+    let stack = proxied(&stack, |options| {
+        options.worker.jobs = 1;
+        options.worker.stream_memory = 8 * MIB;
+    })
+    .await;
+    gives_way(stack, 4 * MIB, Operation::UploadPart).await;
+}
+
+/// An upload of eight chunks to one of two, where one call of `making` is under way at a time.
+async fn gives_way(stack: Stack, chunk: usize, making: Operation) {
     stack.stop_workers().await;
-    let bytes = noise(4 * 5 * MIB);
-    let patient = stack.plan("file.bin", &bytes, 5 * MIB).await;
-    patient.send_and_confirm(&bytes, 0..4).await;
-    let short = noise(5 * MIB + 5 * KIB);
-    let urgent = stack.plan("file.bin", &short, 5 * MIB).await;
+    let bytes = noise(8 * chunk);
+    let patient = stack.plan("file.bin", &bytes, chunk).await;
+    patient.send_and_confirm(&bytes, 0..8).await;
+    let short = noise(chunk + 5 * KIB);
+    let urgent = stack.plan("file.bin", &short, chunk).await;
     urgent.send_all(&short).await;
     // The first copy ahead takes until the other upload is at its end.
     let (patient_id, urgent_id) = (patient.id, urgent.id);
     stack.proxy().rule(move |call| {
-        let copy = call.operation == Operation::UploadPartCopy;
+        let copy = call.operation == making;
         let slow = copy && (call.upload == Some(patient_id) || call.upload == Some(urgent_id));
         slow.then_some(Fault::Delay(Duration::from_millis(700)))
     });
     stack.proxy().forget_calls();
     stack.start_worker();
     eventually("a chunk is being copied ahead", || async {
-        (stack.proxy().count(Operation::UploadPartCopy) > 0).then_some(())
+        (stack.proxy().count(making) > 0).then_some(())
     })
     .await;
     urgent.complete().await.expect(202);
     urgent.wait_for("completed").await;
     let calls = stack.proxy().calls();
-    let copies = calls.iter().filter(|call| call.operation == Operation::UploadPartCopy);
+    let copies = calls.iter().filter(|call| call.operation == making);
     let order: Vec<bool> = copies.map(|call| call.upload == Some(urgent_id)).collect();
     let last_urgent = order.iter().rposition(|urgent| *urgent).unwrap();
     let ahead = order[..last_urgent].iter().filter(|urgent| !**urgent).count();
     assert!(ahead <= 2, "one under way, and one that began at the same moment: {order:?}");
-    copied(&patient, 4).await;
+    copied(&patient, 8).await;
     patient.complete_and_wait().await;
     patient.assert_whole(&bytes).await;
 }

@@ -1,9 +1,9 @@
-//! Copying while the client still sends: from 5 MiB chunks up, each confirmed chunk goes into its part as
-//! it arrives, so that little is left once the client says that all is sent. It costs no call to S3 more,
-//! and gives way to uploads that wait for their end. Nothing depends on it: what is not copied ahead, or
-//! fails to be, is copied then.
+//! Copying while the client still sends: a part is made as soon as all of its chunks are confirmed, so that little
+//! is left once the client says that all is sent. It costs no call to S3 more, and gives way to uploads that
+//! wait for their end. Nothing depends on it: what is not copied ahead, or fails to be, is copied then; so is a part
+//! of which one chunk was sent anew after it was made of several.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,9 +11,10 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 use upflow_core::db::now;
+use upflow_core::plan::Part;
 use upflow_core::queue::Delivery;
 use upflow_core::storage::Multipart;
-use upflow_core::uploads::{self, LetGo, Upload};
+use upflow_core::uploads::{self, Chunk, LetGo, Upload};
 use uuid::Uuid;
 
 use super::stopped::{Setback, Stopped};
@@ -23,8 +24,8 @@ use crate::worker::{JobError, Worker};
 
 /// The most chunks that are begun in one go.
 const PORTION: u64 = 1_000;
-/// Once one of the last so many chunks of a file is there, the rest is waited for,
-const LAST_CHUNKS: i32 = 16;
+/// Once one of the last so many parts of a file can be made, the rest is waited for,
+const LAST_PARTS: usize = 16;
 /// and looked for so soon while copies are under way; each time that nothing has come, after twice as long.
 const LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ pub(crate) async fn run(
             LetGo::Free => {}
         }
         // A confirm that saw the lease has told nobody.
-        if worker.ask(uploads::uncopied(db, id, 1)).await?.is_empty() {
+        if next(worker, &upload, &BTreeSet::new()).await?.parts.is_empty() {
             return Ok(None);
         }
     }
@@ -82,7 +83,6 @@ pub(crate) async fn run(
 /// once some have ended, and near the end of the file at once: the end shall not wait for two copies, one
 /// after the other.
 async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopped> {
-    let (db, id) = (&worker.ctx.db, upload.upload_id);
     let halted = AtomicBool::new(false);
     let go_on = || {
         !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !worker.has_urgent_work()
@@ -92,21 +92,20 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
     let (mut near_the_end, mut pause) = (false, LOOK);
     let mut rounds = FuturesUnordered::new();
     loop {
-        let mut rows = worker.ask(uploads::uncopied(db, id, PORTION)).await?;
-        rows.retain(|row| !under_way.contains(&row.chunk_index));
-        match rows.last() {
+        let next = next(worker, upload, &under_way).await?;
+        match next.parts.last() {
             Some(_) if !go_on() && rounds.is_empty() => return Err(Stopped::Halted),
             Some(last) if go_on() => {
-                near_the_end |= last.chunk_index >= upload.total_chunks - LAST_CHUNKS;
+                near_the_end |= last.number as usize + LAST_PARTS > upload.plan().parts().count();
                 pause = LOOK;
-                let mut assembly = Assembly::new(worker, upload, lease, rows)?;
+                let mut assembly = Assembly::new(worker, upload, lease, next.rows)?;
                 assembly.places = places.clone();
                 let to = match &multipart {
                     Some(multipart) => Multipart::clone(multipart),
                     None => multipart.insert(assembly.multipart().await?.0).clone(),
                 };
                 under_way.extend(assembly.chunks.keys());
-                rounds.push(round(assembly, to, &go_on));
+                rounds.push(round(assembly, to, next.parts, &go_on));
             }
             _ => {}
         }
@@ -130,14 +129,36 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
     }
 }
 
-/// Copies the chunks of this assembly, and says which these were.
+/// Parts that can be made now, and their chunks.
+struct Next {
+    parts: Vec<Part>,
+    rows: Vec<Chunk>,
+}
+
+/// What is confirmed and in no part, where it is a whole part.
+async fn next(
+    worker: &Worker,
+    upload: &Upload,
+    under_way: &BTreeSet<i32>,
+) -> Result<Next, uploads::Error> {
+    let uncopied = uploads::uncopied(&worker.ctx.db, upload.upload_id, PORTION);
+    let mut uncopied: BTreeMap<i32, Chunk> =
+        worker.ask(uncopied).await?.into_iter().map(|row| (row.chunk_index, row)).collect();
+    uncopied.retain(|index, _| !under_way.contains(index));
+    let whole = |part: &Part| part.chunks.clone().all(|index| uncopied.contains_key(&index));
+    let parts: Vec<Part> = upload.plan().parts().filter(whole).collect();
+    let chunks = parts.iter().flat_map(|part| part.chunks.clone());
+    let rows = chunks.filter_map(|index| uncopied.remove(&index)).collect();
+    Ok(Next { parts, rows })
+}
+
+/// Makes these parts of the chunks of this assembly, and says which these were.
 async fn round(
     assembly: Assembly<'_>,
     to: Multipart,
+    parts: Vec<Part>,
     go_on: impl Fn() -> bool,
 ) -> (BTreeSet<i32>, Result<(), Stopped>) {
-    let parts = assembly.plan.parts();
-    let parts = parts.filter(|part| assembly.chunks.contains_key(&part.chunks.start)).collect();
     let copied = assembly.copy_parts(&to, parts, go_on).await.map(drop);
     (assembly.chunks.into_keys().collect(), copied)
 }

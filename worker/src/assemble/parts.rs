@@ -113,7 +113,7 @@ impl Assembly<'_> {
                     return Err(Stopped::Halted);
                 }
                 let sent = self
-                    .bring(to, &part)
+                    .bring(to, &part, &go_on)
                     .await
                     .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 Ok((part, sent))
@@ -175,12 +175,17 @@ impl Assembly<'_> {
         part.chunks.clone().map(row).collect()
     }
 
-    async fn bring(&self, to: &Multipart, part: &Part) -> Result<UploadedPart, Stopped> {
+    async fn bring(
+        &self,
+        to: &Multipart,
+        part: &Part,
+        go_on: &impl Fn() -> bool,
+    ) -> Result<UploadedPart, Stopped> {
         // Some servers copy nothing smaller.
         if self.plan.copies_inside_s3() && part.len >= SMALLEST_COPY {
             self.copy(to, part.number, part.chunks.start).await
         } else {
-            self.stream(to, part).await
+            self.stream(to, part, go_on).await
         }
     }
 
@@ -206,8 +211,17 @@ impl Assembly<'_> {
     }
 
     /// Reads the chunks of the part, several at once, and sends them as one.
-    async fn stream(&self, to: &Multipart, part: &Part) -> Result<UploadedPart, Stopped> {
+    async fn stream(
+        &self,
+        to: &Multipart,
+        part: &Part,
+        go_on: &impl Fn() -> bool,
+    ) -> Result<UploadedPart, Stopped> {
         let mut block = Block::new(self.worker.memory.clone(), part.len).await?;
+        // Those that wait for memory in front of an upload that waits for its end let it pass.
+        if !go_on() {
+            return Err(Stopped::Halted);
+        }
         let mut places =
             part.chunks.clone().zip(block.bytes.chunks_mut(self.plan.chunk_size as usize));
         let mut checksum = Combiner::new(to.algorithm);
