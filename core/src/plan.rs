@@ -171,6 +171,25 @@ mod tests {
         assert!(Plan::new(10 * GIB, Some(1_073_742)).is_ok());
     }
 
+    #[test]
+    fn chunks_in_order_are_said_to_fill_each_part_once_and_the_last_one_whatever_its_length() {
+        let parts_of = |chunk_size, chunks| {
+            let plan = Plan::new(chunks * chunk_size, Some(chunk_size)).unwrap();
+            let fills = (1..=chunks).filter(|confirmed| plan.fills_a_part(*confirmed, 1)).count();
+            assert_eq!(fills, plan.parts().count());
+            assert!(plan.fills_a_part(chunks, 1));
+            fills
+        };
+        assert_eq!(parts_of(5 * MIB, 7), 7);
+        assert_eq!(parts_of(MIB, 16), 2);
+        assert_eq!(parts_of(MIB, 17), 3);
+        assert_eq!(parts_of(64 * KIB, 300), 3);
+        let plan = Plan::new(300 * 64 * KIB, Some(64 * KIB)).unwrap();
+        assert!(plan.fills_a_part(200, 100));
+        assert!(!plan.fills_a_part(100, 100));
+        assert!(!plan.fills_a_part(200, 72));
+    }
+
     proptest! {
         #[test]
         fn chunks_and_parts_cover_every_byte_once_within_the_limits_of_s3(
