@@ -33,6 +33,9 @@ struct Line {
     free_at: Mutex<Instant>,
 }
 
+/// What a line takes in at once: timers are of a millisecond, and every piece of a chunk would wait for one.
+const BUFFERED: Duration = Duration::from_millis(5);
+
 impl Line {
     async fn pass(&self, bytes: usize) {
         let free_at = {
@@ -41,7 +44,7 @@ impl Line {
             *free_at = (*free_at).max(Instant::now()) + takes;
             *free_at
         };
-        tokio::time::sleep_until(free_at).await;
+        tokio::time::sleep_until(free_at - BUFFERED).await;
     }
 }
 

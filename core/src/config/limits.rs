@@ -19,8 +19,7 @@ pub struct LimitsArgs {
     /// How long the rows of ended uploads are kept; the completed files themselves stay
     #[arg(long, env = "UPFLOW_RETENTION", default_value = "30d")]
     pub retention: String,
-    /// When files are assembled: `eager`, chunk by chunk as they are confirmed (where chunks have 5 MiB or
-    /// more), or `on_complete`
+    /// When files are assembled: `eager`, part by part as their chunks are confirmed, or `on_complete`
     #[arg(long, env = "UPFLOW_ASSEMBLY", default_value = "eager")]
     pub assembly: String,
     /// Calls to S3 that one request of a client may have under way at once

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::stream;
+use futures::{StreamExt as _, stream};
+use hyper::body::Bytes;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -156,8 +157,34 @@ pub async fn get(
     input: GetObjectInput,
 ) -> S3Result<S3Response<GetObjectOutput>> {
     refuse_versions(input.version_id.as_deref(), input.part_number)?;
-    let key = input.key.clone();
-    let (record, held) = blocking(move || bucket.open(&key)).await?;
+    let Opened { record, range, content_range, checksum, body } =
+        blocking(move || open(&bucket, input)).await?;
+    let mut output = describe!(GetObjectOutput, &record, checksum);
+    output.content_length = i64::try_from(range.end - range.start).ok();
+    output.content_range = content_range;
+    output.tag_count = record
+        .headers
+        .tagging
+        .as_ref()
+        .and_then(|tags| i32::try_from(tags.split('&').count()).ok());
+    output.body = Some(body.stream());
+    Ok(S3Response::new(output))
+}
+
+/// An object that is to be sent.
+struct Opened {
+    record: ObjectRecord,
+    range: std::ops::Range<u64>,
+    content_range: Option<String>,
+    /// The checksum is that of what is sent, and was asked for.
+    checksum: bool,
+    body: Body,
+}
+
+/// Looks the object up and reads its first block in one go: of a small object that is all, and each time that work
+/// is handed to another thread costs as much as reading it. Blocks.
+fn open(bucket: &Bucket, input: GetObjectInput) -> S3Result<Opened> {
+    let (record, held) = bucket.open(&input.key)?;
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),
@@ -167,16 +194,11 @@ pub async fn get(
     conditions.check(&record, not_modified)?;
     let (range, content_range) = chosen_range(input.range, record.size)?;
     let checksum = content_range.is_none() && wants_checksum(input.checksum_mode.as_ref());
-    let mut output = describe!(GetObjectOutput, &record, checksum);
-    output.content_length = i64::try_from(range.end - range.start).ok();
-    output.content_range = content_range;
-    output.tag_count = record
-        .headers
-        .tagging
-        .as_ref()
-        .and_then(|tags| i32::try_from(tags.split('&').count()).ok());
-    output.body = Some(body(PieceReader::new(cut(&record.pieces, range), held)));
-    Ok(S3Response::new(output))
+    let mut rest = PieceReader::new(cut(&record.pieces, range.clone()), held);
+    let first = rest.read_block(READ_BLOCK).map_err(failed)?;
+    let left = range.end - range.start - first.len() as u64;
+    let body = Body { first, rest: (left > 0).then_some(rest) };
+    Ok(Opened { record, range, content_range, checksum, body })
 }
 
 pub async fn delete(
@@ -231,21 +253,32 @@ pub async fn delete_many(
     .await
 }
 
-/// Reads ahead of the client by one block.
-fn body(reader: PieceReader) -> StreamingBlob {
-    let read = |mut reader: PieceReader| {
-        tokio::task::spawn_blocking(move || {
-            let block = reader.read_block(READ_BLOCK)?;
-            Ok::<_, std::io::Error>((block, reader))
-        })
-    };
-    StreamingBlob::wrap(stream::try_unfold(read(reader), move |reading| async move {
-        let (block, reader) = reading.await.map_err(std::io::Error::other)??;
-        if block.is_empty() {
-            return Ok::<_, std::io::Error>(None);
-        }
-        Ok(Some((block.into(), read(reader))))
-    }))
+/// What a GET sends: the first block, and who reads the others.
+struct Body {
+    first: Vec<u8>,
+    rest: Option<PieceReader>,
+}
+
+impl Body {
+    /// Reads ahead of the client by one block.
+    fn stream(self) -> StreamingBlob {
+        let read = |mut reader: PieceReader| {
+            tokio::task::spawn_blocking(move || {
+                let block = reader.read_block(READ_BLOCK)?;
+                Ok::<_, std::io::Error>((block, reader))
+            })
+        };
+        let first = stream::once(std::future::ready(Ok(Bytes::from(self.first))));
+        let Some(rest) = self.rest else { return StreamingBlob::wrap(first) };
+        let rest = stream::try_unfold(read(rest), move |reading| async move {
+            let (block, reader) = reading.await.map_err(std::io::Error::other)??;
+            if block.is_empty() {
+                return Ok::<_, std::io::Error>(None);
+            }
+            Ok(Some((Bytes::from(block), read(reader))))
+        });
+        StreamingBlob::wrap(first.chain(rest))
+    }
 }
 
 /// Reads held bytes from start to end, for a digest of them. Blocks.
