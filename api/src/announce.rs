@@ -17,19 +17,14 @@ pub async fn announce(ctx: &Context, upload_id: Uuid) {
     }
 }
 
-/// So many chunks were confirmed: the first ones may be waited for, and a worker could copy them ahead, once there
-/// are enough for a part. Nothing depends on either.
-pub async fn announce_confirmed(
-    ctx: &Context,
-    upload: &Upload,
-    confirmed: Confirmed,
-    chunks: usize,
-) {
+/// So many chunks were confirmed that had not been, or not as they are: the first ones may be waited for, and a worker
+/// could copy them ahead, once there are enough for a part. Nothing depends on either.
+pub async fn announce_confirmed(ctx: &Context, upload: &Upload, confirmed: Confirmed, new: usize) {
     if upload.status != confirmed.status {
         ctx.queue.tell(upload.upload_id).await;
     }
-    let more = upload.plan().fills_a_part(confirmed.count, chunks as i64);
-    if confirmed.unattended && ctx.limits.eager && more {
+    let fills = upload.plan().fills_a_part(confirmed.count, new as i64);
+    if confirmed.unattended && ctx.limits.eager && fills {
         let pushed = ctx.queue.push(Job { upload_id: upload.upload_id }).await;
         if let Err(error) = pushed {
             tracing::debug!(upload.id = %upload.upload_id, %error, "not announced for copying ahead");

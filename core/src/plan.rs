@@ -18,6 +18,8 @@ pub const MAX_CHUNKS: i64 = 10_000;
 pub const MIN_PART_SIZE: i64 = 5 * MIB;
 /// What a part made of several small chunks should reach.
 const STREAMED_PART_SIZE: i64 = 8 * MIB;
+/// Chunks that a client is thought to have under way at once.
+const MOST_SIDE_BY_SIDE: i64 = 16;
 pub const MAX_FILE_SIZE: i64 = MAX_CHUNKS * MAX_CHUNK_SIZE;
 
 /// How a file of `file_size` bytes is cut: every chunk has `chunk_size` bytes but the last.
@@ -110,15 +112,24 @@ impl Plan {
         })
     }
 
-    /// Whether one of the last `more` of `confirmed` chunks has made a part whole, if they came in order. It is what
-    /// to go by where all of them would have to be looked at otherwise.
+    /// Whether the last `more` of `confirmed` chunks are likely to have made a part whole: a guess by their number
+    /// alone, where all of them would have to be looked at otherwise. A few more than a part has are waited for,
+    /// since chunks that are sent side by side are not confirmed in order.
     pub fn fills_a_part(&self, confirmed: i64, more: i64) -> bool {
         let per_part = i64::from(self.chunks_per_part());
-        let filled = |chunks: i64| chunks.max(0) / per_part;
-        confirmed >= i64::from(self.total_chunks) || filled(confirmed) > filled(confirmed - more)
+        let total = i64::from(self.total_chunks);
+        let few = MOST_SIDE_BY_SIDE.min(per_part / 2);
+        let filled = |chunks: i64| {
+            if chunks >= total {
+                return div_ceil(total, per_part);
+            }
+            (chunks - few).max(0) / per_part
+        };
+        filled(confirmed) > filled(confirmed - more)
     }
 
-    fn chunks_per_part(&self) -> i32 {
+    /// One, or of chunks too small for that so many that they make a part together; the last part may have fewer.
+    pub fn chunks_per_part(&self) -> i32 {
         if self.copies_inside_s3() {
             1
         } else {
@@ -172,22 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn chunks_in_order_are_said_to_fill_each_part_once_and_the_last_one_whatever_its_length() {
-        let parts_of = |chunk_size, chunks| {
+    fn each_part_is_said_to_be_full_once_after_it_is_and_the_last_one_with_the_last_chunk() {
+        let said = |chunk_size, chunks| {
             let plan = Plan::new(chunks * chunk_size, Some(chunk_size)).unwrap();
-            let fills = (1..=chunks).filter(|confirmed| plan.fills_a_part(*confirmed, 1)).count();
-            assert_eq!(fills, plan.parts().count());
-            assert!(plan.fills_a_part(chunks, 1));
-            fills
+            (1..=chunks).filter(|confirmed| plan.fills_a_part(*confirmed, 1)).collect::<Vec<_>>()
         };
-        assert_eq!(parts_of(5 * MIB, 7), 7);
-        assert_eq!(parts_of(MIB, 16), 2);
-        assert_eq!(parts_of(MIB, 17), 3);
-        assert_eq!(parts_of(64 * KIB, 300), 3);
+        assert_eq!(said(5 * MIB, 3), [1, 2, 3]);
+        assert_eq!(said(4 * MIB, 6), [3, 5, 6]);
+        assert_eq!(said(MIB, 17), [12, 17]);
+        assert_eq!(said(64 * KIB, 300), [144, 272, 300]);
         let plan = Plan::new(300 * 64 * KIB, Some(64 * KIB)).unwrap();
-        assert!(plan.fills_a_part(200, 100));
-        assert!(!plan.fills_a_part(100, 100));
-        assert!(!plan.fills_a_part(200, 72));
+        assert!(plan.fills_a_part(200, 100), "with many others");
+        assert!(!plan.fills_a_part(140, 140) && !plan.fills_a_part(200, 50));
+        assert!(!plan.fills_a_part(300, 0), "nothing is new");
     }
 
     proptest! {

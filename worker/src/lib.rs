@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 mod janitor;
 mod lease;
+mod places;
 mod run;
 mod worker;
 

@@ -176,7 +176,7 @@ async fn by_status(
         }
         Status::Uploading if worker.ctx.limits.eager => {
             let span = span("copy ahead", upload, delivery);
-            copy_ahead(worker, delivery, consumer, place).instrument(span).await
+            copy_ahead(worker, upload, delivery, consumer, place).instrument(span).await
         }
         _ => Ok(None),
     }
@@ -197,16 +197,29 @@ fn span(name: &'static str, upload: &Upload, delivery: &Delivery) -> Span {
 }
 
 /// In a place of its own kind: those of uploads that wait for their end stay free. Without one, it is left
-/// to the next confirm, or to the end.
+/// to a later confirm, or to the end.
 async fn copy_ahead(
     worker: &Arc<Worker>,
+    upload: &Upload,
     delivery: &Delivery,
     consumer: &str,
     place: OwnedSemaphorePermit,
 ) -> Result<Option<Duration>, JobError> {
-    let Ok(_place) = worker.ahead.clone().try_acquire_owned() else { return Ok(None) };
+    let id = upload.upload_id;
+    let places = match upload.plan().copies_inside_s3() {
+        true => &worker.ahead,
+        false => &worker.streamed_ahead,
+    };
+    let mut taken = places.take(id);
     drop(place);
-    assemble::run_ahead(worker, delivery.job.upload_id, delivery, consumer).await
+    while let Some(place) = taken {
+        let again_after = assemble::run_ahead(worker, id, delivery, consumer).await?;
+        if again_after.is_some() {
+            return Ok(again_after);
+        }
+        taken = place.leave();
+    }
+    Ok(None)
 }
 
 /// Announces the job once more, later, without holding a place. A worker that ends before leaves it to

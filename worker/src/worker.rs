@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use upflow_core::storage::StorageError;
 use upflow_core::{Context, orphans, uploads};
+use uuid::Uuid;
 
 use crate::config::WorkerSettings;
+use crate::places::Places;
 
 /// Jobs waiting for another attempt in this process; one more is left to the janitor.
 const WAITING: usize = 1_000;
+/// Calls for a holder that may be unheard; one who has missed some looks by itself.
+const AWAITED: usize = 64;
 
 /// How long a question to the database may take, the wait for its locks included. The server has a shorter
 /// limit of its own; this one is for a line that is dead without a word.
@@ -27,8 +31,12 @@ pub(crate) struct Worker {
     pub settings: WorkerSettings,
     /// Bytes of memory for streamed parts.
     pub memory: Arc<Semaphore>,
-    /// Places for uploads that are copied ahead.
-    pub ahead: Arc<Semaphore>,
+    /// Places for uploads that are copied ahead,
+    pub ahead: Places,
+    /// and for those that are read and sent again ahead, which wait for memory and may hold theirs for long.
+    pub streamed_ahead: Places,
+    /// Uploads that wait for their end under a lease that somebody holds: it may be one of this worker.
+    pub awaited: broadcast::Sender<Uuid>,
     /// Places for jobs that wait for another attempt.
     pub waiting: Arc<Semaphore>,
     pub stop: CancellationToken,
@@ -49,7 +57,9 @@ impl Worker {
     pub fn new(ctx: Context, settings: WorkerSettings, stop: CancellationToken) -> Self {
         Self {
             memory: Arc::new(Semaphore::new(settings.stream_memory)),
-            ahead: Arc::new(Semaphore::new(settings.jobs)),
+            ahead: Places::new(settings.jobs),
+            streamed_ahead: Places::new(settings.jobs),
+            awaited: broadcast::Sender::new(AWAITED),
             waiting: Arc::new(Semaphore::new(WAITING)),
             ctx,
             settings,

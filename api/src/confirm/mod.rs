@@ -13,10 +13,10 @@ use crate::announce::announce_confirmed;
 use crate::problem::Problem;
 use crate::verify::{self, Rejected};
 
-pub use single::{Answer, confirm_one};
+pub use single::{Confirmation, confirm_one};
 
 /// The calls for one chunk each that are under way.
-pub type Confirms = joint::Joint<Answer>;
+pub type Confirms = joint::Joint<Confirmation>;
 
 /// What became of the chunks of a confirm.
 #[derive(Debug, Default)]
@@ -56,7 +56,8 @@ pub async fn confirm(ctx: &Context, upload: &Upload, indexes: &[i32]) -> Result<
         }
         confirmed => confirmed?,
     };
-    announce_confirmed(ctx, upload, confirmed, inspection.seen.len()).await;
+    let new = inspection.seen.iter().filter(|seen| !seen.known).count();
+    announce_confirmed(ctx, upload, confirmed, new).await;
     let chunks = inspection.seen.into_iter().map(|seen| Chunk {
         index: seen.index,
         size: seen.size,

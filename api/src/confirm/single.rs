@@ -24,10 +24,10 @@ pub struct Confirmed {
     pub count: i32,
 }
 
-pub type Answer = Result<Confirmed, Problem>;
+pub type Confirmation = Result<Confirmed, Problem>;
 
 /// Confirms a chunk, and with it those that others confirm at the time.
-pub async fn confirm_one(state: &Shared, upload_id: Uuid, index: i32) -> Answer {
+pub async fn confirm_one(state: &Shared, upload_id: Uuid, index: i32) -> Confirmation {
     let shared = state.clone();
     let act = move |indexes: Vec<i32>| {
         let state = shared.clone();
@@ -38,7 +38,7 @@ pub async fn confirm_one(state: &Shared, upload_id: Uuid, index: i32) -> Answer 
 }
 
 /// An answer for each index, in their order.
-async fn confirm_each(ctx: &Context, upload_id: Uuid, indexes: &[i32]) -> Vec<Answer> {
+async fn confirm_each(ctx: &Context, upload_id: Uuid, indexes: &[i32]) -> Vec<Confirmation> {
     let answers = match rows::find(&ctx.db, upload_id).await {
         Ok(upload) => confirm_all(ctx, upload, indexes).await,
         Err(error) => Answers::none(error.into()),
@@ -59,7 +59,7 @@ impl Answers {
         Self { known: HashMap::new(), now: (Status::Initialized, 0), rest: Some(rest) }
     }
 
-    fn of(&self, index: i32) -> Answer {
+    fn of(&self, index: i32) -> Confirmation {
         let (status, count) = self.now;
         match self.known.get(&index) {
             Some(Ok(chunk)) => Ok(Confirmed { chunk: chunk.clone(), status, count }),

@@ -20,27 +20,24 @@ use crate::suite;
 
 pub const SUITE: Suite = suite! { "ahead":
     confirmed_chunks_are_copied_while_the_client_still_sends,
-    small_chunks_become_parts_while_the_client_still_sends,
     copying_ahead_costs_no_call_to_s3_more,
     a_chunk_confirmed_anew_is_copied_anew,
-    a_part_of_small_chunks_is_made_anew_where_one_of_them_was_sent_anew,
     a_chunk_gone_before_it_is_copied_is_named_and_can_be_sent_again,
     an_upload_that_ends_otherwise_leaves_neither_parts_nor_chunks,
     copying_ahead_gives_way_to_an_upload_that_waits_for_its_end,
-    small_chunks_give_way_too_where_all_wait_for_memory,
     an_error_while_copying_ahead_does_not_fail_the_upload,
     a_client_that_completes_in_the_middle_of_it_is_served_by_the_same_worker,
     the_last_chunks_do_not_wait_for_copies_that_are_under_way,
     a_copy_is_written_down_by_the_holder_of_the_lease_and_of_the_chunk_as_it_is,
 };
 
-async fn proxied(stack: &Stack, change: impl FnOnce(&mut Options)) -> Stack {
+pub async fn proxied(stack: &Stack, change: impl FnOnce(&mut Options)) -> Stack {
     let mut options = Options { proxied: true, ..Options::default() };
     change(&mut options);
     stack.sibling(options).await
 }
 
-async fn copied(upload: &Upload, count: usize) {
+pub async fn copied(upload: &Upload, count: usize) {
     eventually("so many chunks are copied", || async {
         let upload = upload.get().await;
         assert_eq!(upload["status"], "uploading");
@@ -63,32 +60,6 @@ async fn confirmed_chunks_are_copied_while_the_client_still_sends(stack: Stack) 
     upload.assert_whole(&bytes).await;
     let proxy = stack.proxy();
     assert_eq!(proxy.count(Operation::UploadPartCopy), 4, "each chunk once");
-}
-
-async fn small_chunks_become_parts_while_the_client_still_sends(stack: Stack) {
-    let stack = proxied(&stack, |_| {}).await;
-    // Parts of eight chunks, the last one of two.
-    let bytes = noise(17 * MIB + 5 * KIB);
-    let upload = stack.plan("file.bin", &bytes, MIB).await;
-    upload.send_and_confirm(&bytes, (1..16).rev()).await;
-    // What makes no whole part is left alone, and nobody waits for it under a lease.
-    copied(&upload, 8).await;
-    eventually("the worker lets go", || async {
-        let row = uploads::find(&stack.ctx().db, upload.id).await.unwrap();
-        row.lease_id.is_none().then_some(())
-    })
-    .await;
-    assert_eq!(upload.get().await["assembled_chunks"], 8);
-    upload.send_and_confirm(&bytes, [0, 16, 17]).await;
-    copied(&upload, 18).await;
-    upload.complete_and_wait().await;
-    upload.assert_whole(&bytes).await;
-    let calls = stack.proxy().calls();
-    let own = calls.iter().filter(|call| call.upload == Some(upload.id) && !call.presigned);
-    let own: Vec<Operation> = own.map(|call| call.operation).collect();
-    let count = |operation| own.iter().filter(|own| **own == operation).count();
-    assert_eq!(count(Operation::GetObject), 18, "each chunk once");
-    assert_eq!(count(Operation::UploadPart), 3, "each part once");
 }
 
 /// How often each operation was called by the server itself for an upload of four chunks.
@@ -129,20 +100,6 @@ async fn a_chunk_confirmed_anew_is_copied_anew(stack: Stack) {
     copied(&upload, 2).await;
     upload.complete_and_wait().await;
     upload.assert_whole(&[&new[..5 * MIB], &old[5 * MIB..]].concat().into()).await;
-}
-
-async fn a_part_of_small_chunks_is_made_anew_where_one_of_them_was_sent_anew(stack: Stack) {
-    let old = noise(4 * 4 * MIB);
-    let upload = stack.plan("file.bin", &old, 4 * MIB).await;
-    upload.send_and_confirm(&old, [0, 1]).await;
-    copied(&upload, 2).await;
-    let mut new = old.to_vec();
-    new[4 * MIB..8 * MIB].iter_mut().for_each(|byte| *byte = !*byte);
-    let new = new.into();
-    upload.send_and_confirm(&new, 1..4).await;
-    copied(&upload, 3).await;
-    upload.complete_and_wait().await;
-    upload.assert_whole(&new).await;
 }
 
 async fn a_chunk_gone_before_it_is_copied_is_named_and_can_be_sent_again(stack: Stack) {
@@ -198,17 +155,8 @@ async fn copying_ahead_gives_way_to_an_upload_that_waits_for_its_end(stack: Stac
     gives_way(stack, 5 * MIB, Operation::UploadPartCopy).await;
 }
 
-async fn small_chunks_give_way_too_where_all_wait_for_memory(stack: Stack) {
-    let stack = proxied(&stack, |options| {
-        options.worker.jobs = 1;
-        options.worker.stream_memory = 8 * MIB;
-    })
-    .await;
-    gives_way(stack, 4 * MIB, Operation::UploadPart).await;
-}
-
 /// An upload of eight chunks to one of two, where one call of `making` is under way at a time.
-async fn gives_way(stack: Stack, chunk: usize, making: Operation) {
+pub async fn gives_way(stack: Stack, chunk: usize, making: Operation) {
     stack.stop_workers().await;
     let bytes = noise(8 * chunk);
     let patient = stack.plan("file.bin", &bytes, chunk).await;

@@ -193,9 +193,14 @@ impl Upload {
 
     /// Sends and confirms all chunks, several at once and in portions.
     pub async fn send_all(&self, bytes: &Bytes) {
+        self.send_side_by_side(bytes, 0..self.total()).await;
+    }
+
+    /// The same with some of them.
+    pub async fn send_side_by_side(&self, bytes: &Bytes, indexes: impl IntoIterator<Item = usize>) {
         use futures::stream::{self, StreamExt};
-        stream::iter(0..self.total()).for_each_concurrent(4, |index| self.send(bytes, index)).await;
-        let indexes: Vec<usize> = (0..self.total()).collect();
+        let indexes: Vec<usize> = indexes.into_iter().collect();
+        stream::iter(&indexes).for_each_concurrent(4, |index| self.send(bytes, *index)).await;
         for portion in indexes.chunks(1_000) {
             let path = self.path("/chunks/confirm");
             let answer = self.stack.post(&path, json!({ "chunks": portion })).await.expect(200);

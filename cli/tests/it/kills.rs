@@ -21,6 +21,7 @@ pub const SUITE: Suite = suite! { "kills":
     a_worker_may_be_killed_at_any_step_of_copying,
     a_worker_may_be_killed_at_any_step_of_streaming,
     a_worker_may_be_killed_at_any_step_of_copying_ahead,
+    a_worker_may_be_killed_at_any_step_of_streaming_ahead,
     a_worker_may_be_killed_over_an_empty_file,
 };
 
@@ -206,6 +207,11 @@ async fn a_worker_may_be_killed_at_any_step_of_streaming(stack: Stack) {
 async fn a_worker_may_be_killed_at_any_step_of_copying_ahead(stack: Stack) {
     let (job, bytes) = (Job::Ahead, noise(10 * MIB + 100 * KIB));
     killed_at_any_step(stack, Plan { job, bytes, chunk_size: 5 * MIB }).await;
+}
+
+async fn a_worker_may_be_killed_at_any_step_of_streaming_ahead(stack: Stack) {
+    let (job, bytes) = (Job::Ahead, noise(2 * 64 * KIB + 7));
+    killed_at_any_step(stack, Plan { job, bytes, chunk_size: 64 * KIB }).await;
 }
 
 async fn a_worker_may_be_killed_over_an_empty_file(stack: Stack) {

@@ -49,6 +49,7 @@ mod rolling;
 mod s3_command;
 mod sdk;
 mod storage;
+mod streaming_ahead;
 mod suites;
 mod traces;
 mod waiting;
@@ -70,7 +71,7 @@ fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests wait for servers most of the time.
     arguments.test_threads.get_or_insert(4);
-    let everywhere: [Suite; 19] = [
+    let everywhere: [Suite; 20] = [
         drills::CLOCKS,
         api::SUITE,
         admin::SUITE,
@@ -84,6 +85,7 @@ fn main() {
         storage::SUITE,
         worker::SUITE,
         ahead::SUITE,
+        streaming_ahead::SUITE,
         waiting::SUITE,
         requests::SUITE,
         faults::SUITE,

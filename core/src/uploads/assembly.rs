@@ -192,7 +192,8 @@ pub async fn finish(
 }
 
 /// Confirmed chunks turned out gone or changed: they are confirmed no longer, and the client may send
-/// them again. Where the upload was to be assembled, the multipart upload must have been aborted before.
+/// them again. Where the upload was to be assembled, the multipart upload must have been aborted before. False: all
+/// of them have been confirmed anew meanwhile, and the upload is only let go of, to be copied again.
 pub async fn lose_chunks(
     db: &Db,
     id: Uuid,
@@ -200,7 +201,7 @@ pub async fn lose_chunks(
     lost: &[(i32, String)],
     life: Duration,
     now: DateTime<Utc>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let tx = db::begin(db).await?;
     let upload = locked(&tx, id, lease).await?;
     let mut chunk_indexes = unconfirm(&tx, id, lost).await?;
@@ -209,23 +210,27 @@ pub async fn lose_chunks(
         "chunks {} were gone or changed in storage after they had been confirmed: send them again",
         ranges(&chunk_indexes)
     );
-    let failure = Failure { code: "chunk_lost".to_owned(), detail: detail.clone(), chunk_indexes };
-    let mut back = session::ActiveModel {
-        failure: Set(Some(failure)),
-        expires_at: Set(std::cmp::max(upload.expires_at, now + life)),
-        ..free()
-    };
-    let event = if upload.status == Status::PendingAssembly {
+    let mut back = free();
+    let pending = upload.status == Status::PendingAssembly;
+    if pending {
         back.multipart_upload_id = Set(None);
         back.assembly_id = Set(None);
         forget_copies(&tx, id).await?;
-        Event::LoseChunk
-    } else {
-        // The chunk sent anew will overwrite its part.
-        Event::DropChunk
-    };
+    }
+    if chunk_indexes.is_empty() {
+        let id = session::Column::UploadId.eq(id);
+        session::Entity::update_many().set(back).filter(id).exec(&tx).await?;
+        tx.commit().await?;
+        return Ok(false);
+    }
+    let code = "chunk_lost".to_owned();
+    back.failure = Set(Some(Failure { code, detail: detail.clone(), chunk_indexes }));
+    back.expires_at = Set(std::cmp::max(upload.expires_at, now + life));
+    // Ahead of the end, the chunk sent anew will overwrite its part.
+    let event = if pending { Event::LoseChunk } else { Event::DropChunk };
     apply(&tx, &upload, event, Some(detail), now, back).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Ends the assembly without a final object. The confirmed chunks stay.

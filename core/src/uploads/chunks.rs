@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, LockType};
+use sea_orm::sea_query::LockType;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
@@ -38,18 +38,6 @@ pub async fn chunk_rows<C: ConnectionTrait>(
         query = query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied()));
     }
     Ok(query.order_by_asc(chunk::Column::ChunkIndex).all(db).await?)
-}
-
-/// Confirmed chunks that are in no part of the final object yet, the first `limit` of them in order.
-pub async fn uncopied(db: &Db, id: Uuid, limit: u64) -> Result<Vec<chunk::Model>, Error> {
-    Ok(chunk::Entity::find()
-        .filter(chunk::Column::UploadId.eq(id))
-        .filter(chunk::Column::ConfirmedAt.is_not_null())
-        .filter(Expr::cust("(copied_etag IS NULL OR copied_etag <> etag)"))
-        .order_by_asc(chunk::Column::ChunkIndex)
-        .limit(limit)
-        .all(db)
-        .await?)
 }
 
 /// Takes the upload back, and says whether it had not been before. A worker that holds its lease loses it.

@@ -1,17 +1,19 @@
-//! Which chunks are in which parts of the multipart upload: what a worker writes down as it copies.
+//! Which chunks are in which parts of the multipart upload: what a worker has still to copy, and what it writes down
+//! as it does.
 
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
-    QueryFilter, Statement,
+    QueryFilter, QueryOrder, QuerySelect, Statement,
 };
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Error;
 use super::assembly::locked;
+use super::{Chunk, Error};
 use crate::db::{self, Db, DbErr};
 use crate::entity::{chunk, session};
+use crate::plan::Plan;
 
 /// A chunk whose bytes are in a part of the multipart upload.
 #[derive(Debug, Clone, Serialize)]
@@ -24,6 +26,49 @@ pub struct CopiedPart {
     pub part_etag: String,
     pub part_checksum: Option<String>,
 }
+
+/// Confirmed chunks that are in no part of the final object yet, in order: those of whole parts, of which there are
+/// at most `limit`.
+pub async fn uncopied(db: &Db, id: Uuid, plan: &Plan, limit: u64) -> Result<Vec<Chunk>, Error> {
+    let per_part = plan.chunks_per_part();
+    if per_part == 1 {
+        return Ok(chunk::Entity::find()
+            .filter(chunk::Column::UploadId.eq(id))
+            .filter(chunk::Column::ConfirmedAt.is_not_null())
+            .filter(Expr::cust("(copied_etag IS NULL OR copied_etag <> etag)"))
+            .order_by_asc(chunk::Column::ChunkIndex)
+            .limit(limit)
+            .all(db)
+            .await?);
+    }
+    let last = (plan.total_chunks - 1).max(0) / per_part;
+    let values = [
+        id.into(),
+        per_part.into(),
+        last.into(),
+        i64::from(plan.total_chunks - last * per_part).into(),
+        (limit as i64).into(),
+    ];
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), WHOLE_PARTS, values);
+    Ok(chunk::Entity::find().from_raw_sql(statement).all(db).await?)
+}
+
+/// The chunks of parts all of whose chunks are confirmed and in no part. What is in no whole part may be much more,
+/// where a client sends in another order than that of the file.
+const WHOLE_PARTS: &str = "
+    WITH whole AS (
+        SELECT part FROM (
+            SELECT chunk_index / $2 AS part, count(*) AS chunks FROM upload_chunks
+            WHERE upload_id = $1 AND confirmed_at IS NOT NULL
+                AND (copied_etag IS NULL OR copied_etag <> etag)
+            GROUP BY 1
+        ) AS open
+        WHERE chunks = $2 OR (part = $3 AND chunks = $4)
+        ORDER BY part LIMIT $5
+    )
+    SELECT * FROM upload_chunks
+    WHERE upload_id = $1 AND chunk_index / $2 IN (SELECT part FROM whole)
+    ORDER BY chunk_index";
 
 /// Keeps which chunks are in which parts; only where the chunk is still the one that was copied. Whatever
 /// ended the attempts before, it goes on: they are counted anew.

@@ -17,11 +17,9 @@ pub use assembly::{
     Integrity, LetGo, claim, claim_ahead, finish, give_up, hand_back, let_go, lose_chunks, renew,
     set_multipart,
 };
-pub use chunks::{
-    Requested, abort, chunk_rows, drop_chunks, end_pause, request_assembly, uncopied,
-};
+pub use chunks::{Requested, abort, chunk_rows, drop_chunks, end_pause, request_assembly};
 pub use confirm::{Confirmed, SeenChunk, confirm};
-pub use copies::{CopiedPart, record_parts};
+pub use copies::{CopiedPart, record_parts, uncopied};
 pub use create::{Created, NewUpload, Quota, create};
 pub use declare::{Declared, declare};
 pub use janitor::{

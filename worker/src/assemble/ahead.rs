@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast};
 use upflow_core::db::now;
+use upflow_core::lifecycle::Status;
 use upflow_core::plan::Part;
 use upflow_core::queue::Delivery;
 use upflow_core::storage::Multipart;
@@ -22,13 +24,14 @@ use super::{Assembly, settle, to_the_end};
 use crate::lease::{self, Lease};
 use crate::worker::{JobError, Worker};
 
-/// The most chunks that are begun in one go.
-const PORTION: u64 = 1_000;
-/// Once one of the last so many parts of a file can be made, the rest is waited for,
+/// The most chunks of the parts that are begun in one go.
+const PORTION: i32 = 1_000;
+/// While copies are under way, it is looked for more so often,
+const LOOK: Duration = Duration::from_secs(1);
+/// and once one of the last so many parts of a file can be made, at least this often,
 const LAST_PARTS: usize = 16;
-/// and looked for so soon while copies are under way; each time that nothing has come, after twice as long.
-const LOOK: Duration = Duration::from_millis(50);
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// or more seldom, after a tenth of the time in which nothing has come.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 /// After which an upload that had to give way is looked at again.
 const GIVEN_WAY: Duration = Duration::from_secs(1);
 
@@ -56,12 +59,7 @@ pub(crate) async fn run(
             never = lease::keep(delivery, consumer) => match never {},
         };
         match ended {
-            Ok(()) => {}
-            Err(Stopped::Halted) if worker.stop.is_cancelled() => {
-                worker.ask(uploads::let_go(db, id, lease.id)).await?;
-                return Ok(None);
-            }
-            Err(Stopped::Halted) => {}
+            Ok(()) | Err(Stopped::Halted) => {}
             Err(stopped) => return set_back(worker, &upload, &lease, stopped).await,
         }
         match worker.ask(uploads::let_go(db, id, lease.id)).await? {
@@ -69,35 +67,42 @@ pub(crate) async fn run(
                 return to_the_end(worker, *upload, lease, delivery, consumer).await;
             }
             LetGo::Lost => return Ok(None),
+            LetGo::Free if worker.stop.is_cancelled() => return Ok(None),
             LetGo::Free if worker.has_urgent_work() => return Ok(Some(GIVEN_WAY)),
             LetGo::Free => {}
         }
         // A confirm that saw the lease has told nobody.
-        if next(worker, &upload, &BTreeSet::new()).await?.parts.is_empty() {
+        if worker.ask(uploads::uncopied(db, id, &upload.plan(), 1)).await?.is_empty() {
             return Ok(None);
         }
     }
 }
 
-/// Copies what is confirmed until nothing is left to copy. What comes while copies are under way joins them
-/// once some have ended, and near the end of the file at once: the end shall not wait for two copies, one
-/// after the other.
+/// Copies what is confirmed until nothing is left to copy. What comes while copies are under way joins them: near
+/// the end of the file at once, since the end shall not wait for two copies, one after the other. From when its
+/// client waits for the end it is urgent like any other that is waited for.
 async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopped> {
-    let halted = AtomicBool::new(false);
+    let (halted, pending) = (AtomicBool::new(false), AtomicBool::new(false));
     let go_on = || {
-        !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !worker.has_urgent_work()
+        let gives_way = worker.has_urgent_work() && !pending.load(Ordering::Relaxed);
+        !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !gives_way
     };
     let places = Arc::new(Semaphore::new(worker.settings.copies));
     let (mut multipart, mut under_way) = (None, BTreeSet::new());
-    let (mut near_the_end, mut pause) = (false, LOOK);
+    let (mut near_the_end, mut came) = (false, Instant::now());
+    let (mut awaited, mut urgent) = (worker.awaited.subscribe(), None);
     let mut rounds = FuturesUnordered::new();
     loop {
+        if urgent.is_none() && is_pending(worker, upload.upload_id).await? {
+            urgent = Some(worker.urgent());
+            pending.store(true, Ordering::Relaxed);
+        }
         let next = next(worker, upload, &under_way).await?;
         match next.parts.last() {
             Some(_) if !go_on() && rounds.is_empty() => return Err(Stopped::Halted),
             Some(last) if go_on() => {
                 near_the_end |= last.number as usize + LAST_PARTS > upload.plan().parts().count();
-                pause = LOOK;
+                came = Instant::now();
                 let mut assembly = Assembly::new(worker, upload, lease, next.rows)?;
                 assembly.places = places.clone();
                 let to = match &multipart {
@@ -109,12 +114,14 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
             }
             _ => {}
         }
+        let pause = match near_the_end {
+            true => (came.elapsed() / 10).clamp(LAST_LOOK, LOOK),
+            false => LOOK,
+        };
         let ended = tokio::select! {
             ended = rounds.next() => ended,
-            () = tokio::time::sleep(pause), if near_the_end => {
-                pause = (2 * pause).min(LONGEST_LOOK);
-                continue;
-            }
+            () = tokio::time::sleep(pause) => continue,
+            () = is_awaited(&mut awaited, upload.upload_id) => continue,
         };
         match ended {
             None => return Ok(()),
@@ -129,24 +136,43 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
     }
 }
 
+/// The client has said that all is sent.
+async fn is_pending(worker: &Worker, id: Uuid) -> Result<bool, uploads::Error> {
+    let upload = worker.ask(uploads::find(&worker.ctx.db, id)).await?;
+    Ok(upload.status == Status::PendingAssembly)
+}
+
+/// Until this worker hears that the client of this upload waits for its end, or may have missed it.
+async fn is_awaited(awaited: &mut broadcast::Receiver<Uuid>, id: Uuid) {
+    loop {
+        match awaited.recv().await {
+            Ok(other) if other != id => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
 /// Parts that can be made now, and their chunks.
 struct Next {
     parts: Vec<Part>,
     rows: Vec<Chunk>,
 }
 
-/// What is confirmed and in no part, where it is a whole part.
+/// Of whole parts what is confirmed and in no part.
 async fn next(
     worker: &Worker,
     upload: &Upload,
     under_way: &BTreeSet<i32>,
 ) -> Result<Next, uploads::Error> {
-    let uncopied = uploads::uncopied(&worker.ctx.db, upload.upload_id, PORTION);
+    let plan = upload.plan();
+    let most = (PORTION / plan.chunks_per_part()).max(1).unsigned_abs().into();
+    let uncopied = uploads::uncopied(&worker.ctx.db, upload.upload_id, &plan, most);
     let mut uncopied: BTreeMap<i32, Chunk> =
         worker.ask(uncopied).await?.into_iter().map(|row| (row.chunk_index, row)).collect();
     uncopied.retain(|index, _| !under_way.contains(index));
     let whole = |part: &Part| part.chunks.clone().all(|index| uncopied.contains_key(&index));
-    let parts: Vec<Part> = upload.plan().parts().filter(whole).collect();
+    let parts: Vec<Part> = plan.parts().filter(whole).collect();
     let chunks = parts.iter().flat_map(|part| part.chunks.clone());
     let rows = chunks.filter_map(|index| uncopied.remove(&index)).collect();
     Ok(Next { parts, rows })
@@ -170,6 +196,11 @@ async fn set_back(
     stopped: Stopped,
 ) -> Result<Option<Duration>, JobError> {
     let (db, id) = (&worker.ctx.db, upload.upload_id);
+    let current = worker.ask(uploads::find(db, id)).await?;
+    if current.status == Status::PendingAssembly {
+        return settle::settle(worker, &current, lease, stopped).await;
+    }
+    let mut again = true;
     let setback = match stopped {
         Stopped::LeaseLost | Stopped::Halted => return Ok(None),
         Stopped::Uploads(error) => return Err(error.into()),
@@ -178,6 +209,8 @@ async fn set_back(
         Stopped::MultipartGone(why) => {
             let anew = uploads::set_multipart(db, id, lease.id, None, Uuid::new_v4());
             worker.ask(anew).await?;
+            // Not before the next confirm: it could go on like this as long as the client is there.
+            again = false;
             Setback { why, retry_after: None, outage: false }
         }
         Stopped::Refused(failure) => {
@@ -189,5 +222,5 @@ async fn set_back(
     let pause = SET_BACK.max(setback.retry_after.unwrap_or_default());
     let handed = uploads::hand_back(db, id, lease.id, now() + pause, setback.why, true, now());
     worker.ask(handed).await?;
-    Ok(Some(pause))
+    Ok(Some(pause).filter(|_| again))
 }

@@ -63,7 +63,11 @@ pub(crate) async fn run(
 ) -> Result<Option<Duration>, JobError> {
     let (lease, life) = (Uuid::new_v4(), worker.settings.lease);
     let claimed = worker.ask(uploads::claim(&worker.ctx.db, id, lease, life, now())).await?;
-    let Some(upload) = claimed else { return Ok(None) };
+    let Some(upload) = claimed else {
+        // If nobody hears it, nobody here copies ahead.
+        let _ = worker.awaited.send(id);
+        return Ok(None);
+    };
     to_the_end(worker, upload, Lease::hold(worker, id, lease), delivery, consumer).await
 }
 

@@ -39,12 +39,16 @@ pub(super) async fn settle(
         Stopped::Uploads(error) => Err(error.into()),
         Stopped::Halted => hand_over(worker, id, lease).await,
         Stopped::ChunksLost(lost) => {
-            tracing::warn!(upload.id = %id, chunks = lost.len(), "confirmed chunks were gone or changed");
             let current = worker.ask(uploads::find(db, id)).await?;
             if current.status == Status::PendingAssembly {
                 cleanup::abort_multiparts(worker, &current).await?;
             }
-            worker.ask(uploads::lose_chunks(db, id, lease.id, &lost, life, now())).await?;
+            let told = uploads::lose_chunks(db, id, lease.id, &lost, life, now());
+            if !worker.ask(told).await? {
+                // The client was faster than the copy.
+                return Ok(Some(FIRST_PAUSE));
+            }
+            tracing::warn!(upload.id = %id, chunks = lost.len(), "confirmed chunks were gone or changed");
             worker.ctx.queue.tell(id).await;
             Ok(None)
         }
