@@ -203,8 +203,9 @@ pub struct NewUpload {
 #[oai(skip_serializing_if_is_none)]
 pub struct Integrity {
     /// `storage_verified`: S3 refused any other bytes, from the client's disk to the final object.
-    /// `client_checksums`: the client's checksums were kept and combined, but S3 did not enforce them.
-    /// `size_only`: at least one chunk came without a checksum.
+    /// `client_checksums`: the client's checksums, of the chunks or of the whole file, were compared, but S3 did
+    /// not enforce them all.
+    /// `size_only`: at least one chunk came without a checksum, and so did the file.
     pub level: String,
     /// The algorithm of `value`.
     pub algorithm: ChecksumAlgorithm,

@@ -18,6 +18,7 @@ pub const SUITE: Suite = suite! { "flow":
     a_file_with_the_whole_checksum_given_at_init_comes_out_whole,
     a_file_unlike_the_checksum_given_at_init_fails_and_can_be_mended,
     a_file_unlike_its_checksum_fails_too_where_its_chunks_have_none,
+    a_file_with_a_checksum_counts_as_compared_also_where_its_chunks_have_none,
     filenames_of_every_kind_come_out_as_they_went_in,
     urls_that_ride_along_with_init_work,
     complete_finds_chunks_that_were_sent_and_never_confirmed,
@@ -165,6 +166,25 @@ async fn a_file_unlike_its_checksum_fails_too_where_its_chunks_have_none(stack: 
         upload.complete().await.expect(202);
         let failed = upload.wait_for("failed").await;
         assert_eq!(failed["failure"]["code"], "checksum_mismatch");
+    }
+}
+
+async fn a_file_with_a_checksum_counts_as_compared_also_where_its_chunks_have_none(stack: Stack) {
+    for (chunks, chunk_size) in [(40, 64 * KIB), (2, 5 * MIB)] {
+        let bytes = noise(chunks * chunk_size);
+        let body = json!({
+            "filename": "whole.bin", "file_size": bytes.len(), "chunk_size": chunk_size,
+            "checksum": crc64(&bytes),
+        });
+        let upload = stack.init(body).await;
+        for index in 0..chunks {
+            let presigned = upload.presign(index, None).await;
+            assert_eq!(upload.put(&presigned, upload.cut(&bytes, index)).await, 200);
+        }
+        let done = upload.complete_and_wait().await;
+        assert_eq!(done["integrity"]["level"], "client_checksums");
+        assert_eq!(done["integrity"]["value"], crc64(&bytes));
+        upload.assert_whole(&bytes).await;
     }
 }
 

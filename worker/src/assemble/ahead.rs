@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::plan::Part;
@@ -88,16 +88,40 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
         !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !gives_way
     };
     let places = Arc::new(Semaphore::new(worker.settings.copies));
-    let (mut multipart, mut under_way) = (None, BTreeSet::new());
+    // Those that end while it is looked stay under way for what that look has seen.
+    let (mut under_way, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    let (mut multipart, mut urgent) = (None, None);
     let (mut near_the_end, mut came) = (false, Instant::now());
-    let (mut awaited, mut urgent) = (worker.awaited.subscribe(), None);
     let mut rounds = FuturesUnordered::new();
+    let eye = Eye { at_once: Notify::new(), open: AtomicBool::new(false) };
+    eye.at_once.notify_one();
+    let mut looking = Box::pin(eye.look(worker, upload, LOOK, worker.awaited.subscribe()));
     loop {
-        if urgent.is_none() && is_pending(worker, upload.upload_id).await? {
+        let (awaited, looked) = tokio::select! {
+            Some(round) = rounds.next() => {
+                let (indexes, done): Round = round;
+                if let Err(stopped) = done {
+                    halted.store(true, Ordering::Relaxed);
+                    // They end what is under way, and write it down.
+                    while rounds.next().await.is_some() {}
+                    return Err(stopped);
+                }
+                if eye.open.load(Ordering::Relaxed) {
+                    ended.extend(indexes);
+                } else {
+                    under_way.retain(|index| !indexes.contains(index));
+                    eye.at_once.notify_one();
+                }
+                continue;
+            }
+            looked = &mut looking => looked,
+        };
+        let looked = looked?;
+        if looked.pending && urgent.is_none() {
             urgent = Some(worker.urgent());
             pending.store(true, Ordering::Relaxed);
         }
-        let next = next(worker, upload, &under_way).await?;
+        let next = whole_parts(upload, looked.uncopied, &under_way);
         match next.parts.last() {
             Some(_) if !go_on() && rounds.is_empty() => return Err(Stopped::Halted),
             Some(last) if go_on() => {
@@ -112,34 +136,65 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
                 under_way.extend(assembly.chunks.keys());
                 rounds.push(round(assembly, to, next.parts, &go_on));
             }
+            _ if rounds.is_empty() && ended.is_empty() => return Ok(()),
             _ => {}
+        }
+        if !ended.is_empty() {
+            under_way.retain(|index| !ended.contains(index));
+            ended.clear();
+            eye.at_once.notify_one();
         }
         let pause = match near_the_end {
             true => (came.elapsed() / 10).clamp(LAST_LOOK, LOOK),
             false => LOOK,
         };
-        let ended = tokio::select! {
-            ended = rounds.next() => ended,
-            () = tokio::time::sleep(pause) => continue,
-            () = is_awaited(&mut awaited, upload.upload_id) => continue,
-        };
-        match ended {
-            None => return Ok(()),
-            Some((indexes, Ok(()))) => under_way.retain(|index| !indexes.contains(index)),
-            Some((_, Err(stopped))) => {
-                halted.store(true, Ordering::Relaxed);
-                // They end what is under way, and write it down.
-                while rounds.next().await.is_some() {}
-                return Err(stopped);
-            }
-        }
+        looking = Box::pin(eye.look(worker, upload, pause, awaited));
     }
 }
 
-/// The client has said that all is sent.
-async fn is_pending(worker: &Worker, id: Uuid) -> Result<bool, uploads::Error> {
-    let upload = worker.ask(uploads::find(&worker.ctx.db, id)).await?;
-    Ok(upload.status == Status::PendingAssembly)
+/// How an upload stands.
+struct Looked {
+    /// Its client has said that all is sent.
+    pending: bool,
+    /// The first of what could be copied.
+    uncopied: Vec<Chunk>,
+}
+
+/// Who looks how it stands, beside the copies that are under way.
+struct Eye {
+    /// Not after the pause.
+    at_once: Notify,
+    /// It is looking now: what happens from here on, it may not see.
+    open: AtomicBool,
+}
+
+impl Eye {
+    /// Looks after a pause, or before that where it is to be at once, or where this worker hears that the client of
+    /// this upload waits for its end.
+    async fn look(
+        &self,
+        worker: &Worker,
+        upload: &Upload,
+        pause: Duration,
+        mut awaited: broadcast::Receiver<Uuid>,
+    ) -> (broadcast::Receiver<Uuid>, Result<Looked, uploads::Error>) {
+        let (db, id, plan) = (&worker.ctx.db, upload.upload_id, upload.plan());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.at_once.notified() => {}
+            () = is_awaited(&mut awaited, id) => {}
+        }
+        self.open.store(true, Ordering::Relaxed);
+        let looked = async {
+            let status = worker.ask(uploads::find(db, id)).await?.status;
+            let most = (PORTION / plan.chunks_per_part()).max(1).unsigned_abs().into();
+            let uncopied = worker.ask(uploads::uncopied(db, id, &plan, most)).await?;
+            Ok(Looked { pending: status == Status::PendingAssembly, uncopied })
+        };
+        let looked = looked.await;
+        self.open.store(false, Ordering::Relaxed);
+        (awaited, looked)
+    }
 }
 
 /// Until this worker hears that the client of this upload waits for its end, or may have missed it.
@@ -159,24 +214,20 @@ struct Next {
     rows: Vec<Chunk>,
 }
 
-/// Of whole parts what is confirmed and in no part.
-async fn next(
-    worker: &Worker,
-    upload: &Upload,
-    under_way: &BTreeSet<i32>,
-) -> Result<Next, uploads::Error> {
-    let plan = upload.plan();
-    let most = (PORTION / plan.chunks_per_part()).max(1).unsigned_abs().into();
-    let uncopied = uploads::uncopied(&worker.ctx.db, upload.upload_id, &plan, most);
+/// The whole parts of these chunks, without those that are under way.
+fn whole_parts(upload: &Upload, uncopied: Vec<Chunk>, under_way: &BTreeSet<i32>) -> Next {
     let mut uncopied: BTreeMap<i32, Chunk> =
-        worker.ask(uncopied).await?.into_iter().map(|row| (row.chunk_index, row)).collect();
+        uncopied.into_iter().map(|row| (row.chunk_index, row)).collect();
     uncopied.retain(|index, _| !under_way.contains(index));
     let whole = |part: &Part| part.chunks.clone().all(|index| uncopied.contains_key(&index));
-    let parts: Vec<Part> = plan.parts().filter(whole).collect();
+    let parts: Vec<Part> = upload.plan().parts().filter(whole).collect();
     let chunks = parts.iter().flat_map(|part| part.chunks.clone());
     let rows = chunks.filter_map(|index| uncopied.remove(&index)).collect();
-    Ok(Next { parts, rows })
+    Next { parts, rows }
 }
+
+/// Which chunks it was of, and how it ended.
+type Round = (BTreeSet<i32>, Result<(), Stopped>);
 
 /// Makes these parts of the chunks of this assembly, and says which these were.
 async fn round(
@@ -184,7 +235,7 @@ async fn round(
     to: Multipart,
     parts: Vec<Part>,
     go_on: impl Fn() -> bool,
-) -> (BTreeSet<i32>, Result<(), Stopped>) {
+) -> Round {
     let copied = assembly.copy_parts(&to, parts, go_on).await.map(drop);
     (assembly.chunks.into_keys().collect(), copied)
 }

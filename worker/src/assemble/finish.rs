@@ -98,14 +98,17 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// What was proven, and no more: the weakest of all chunks, and of the steps of this server.
+    /// What was proven, and no more: the weakest of all chunks, unless the whole was compared, and of the steps of this
+    /// server.
     async fn level(&self, found: Found, combined: Option<Checksum>) -> &'static str {
         if self.chunks.is_empty() {
             // Of an empty file there is nothing to check.
             return "storage_verified";
         }
         if !self.chunks.values().all(|chunk| chunk.declared) {
-            return "size_only";
+            // What is known of the whole was compared with what the client gave at init, before it was made.
+            let compared = self.upload.checksum.is_some() && combined.is_some();
+            return if compared { "client_checksums" } else { "size_only" };
         }
         if found.checksum.is_none() || found.checksum != combined {
             return "client_checksums";
