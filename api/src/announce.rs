@@ -4,7 +4,7 @@
 use upflow_core::Context;
 use upflow_core::queue::Job;
 use upflow_core::seldom::Seldom;
-use upflow_core::uploads::{Confirmed, Upload};
+use upflow_core::uploads::{Confirmed, SeenChunk, Upload};
 use uuid::Uuid;
 
 /// The upload is to be assembled, or has ended.
@@ -17,12 +17,18 @@ pub async fn announce(ctx: &Context, upload_id: Uuid) {
     }
 }
 
-/// So many chunks were confirmed that had not been, or not as they are: the first ones may be waited for, and a worker
-/// could copy them ahead, once there are enough for a part. Nothing depends on either.
-pub async fn announce_confirmed(ctx: &Context, upload: &Upload, confirmed: Confirmed, new: usize) {
+/// Chunks were confirmed: the first ones may be waited for, and a worker could copy those ahead that are new, once
+/// there are enough for a part. Nothing depends on either.
+pub async fn announce_confirmed(
+    ctx: &Context,
+    upload: &Upload,
+    confirmed: Confirmed,
+    seen: &[SeenChunk],
+) {
     if upload.status != confirmed.status {
         ctx.queue.tell(upload.upload_id).await;
     }
+    let new = seen.iter().filter(|chunk| !chunk.known).count();
     let fills = upload.plan().fills_a_part(confirmed.count, new as i64);
     if confirmed.unattended && ctx.limits.eager && fills {
         let pushed = ctx.queue.push(Job { upload_id: upload.upload_id }).await;

@@ -1,5 +1,5 @@
-//! A JSON answer, written as it is. The framework's own payload first builds a tree of the answer in memory:
-//! with a thousand URLs in it that took longer than signing them.
+//! A JSON answer, written as it is. The framework's own payload first builds a tree of the answer in memory: with
+//! a thousand URLs in it that was a fifth of the processor time of the call.
 
 use poem::http::header::CONTENT_TYPE;
 use poem::{IntoResponse, Response};

@@ -243,8 +243,7 @@ pub async fn reconcile(ctx: &Context, upload: &Upload, now: DateTime<Utc>) -> Re
         bad.extend(inspection.rejected.iter().map(|rejected| rejected.index));
         if !inspection.seen.is_empty() {
             let confirmed = confirm(ctx, upload, &inspection.seen, now).await?;
-            let new = inspection.seen.iter().filter(|seen| !seen.known).count();
-            announce_confirmed(ctx, upload, confirmed, new).await;
+            announce_confirmed(ctx, upload, confirmed, &inspection.seen).await;
         }
     }
     gone.extend(changed.into_iter().filter(|(index, _)| bad.contains(index)));

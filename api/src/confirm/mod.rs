@@ -56,8 +56,7 @@ pub async fn confirm(ctx: &Context, upload: &Upload, indexes: &[i32]) -> Result<
         }
         confirmed => confirmed?,
     };
-    let new = inspection.seen.iter().filter(|seen| !seen.known).count();
-    announce_confirmed(ctx, upload, confirmed, new).await;
+    announce_confirmed(ctx, upload, confirmed, &inspection.seen).await;
     let chunks = inspection.seen.into_iter().map(|seen| Chunk {
         index: seen.index,
         size: seen.size,

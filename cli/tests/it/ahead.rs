@@ -37,6 +37,22 @@ pub async fn proxied(stack: &Stack, change: impl FnOnce(&mut Options)) -> Stack 
     stack.sibling(options).await
 }
 
+/// Has the server's calls of this operation wait until they are released.
+pub fn held_back(stack: &Stack, operation: Operation) -> watch::Sender<bool> {
+    let (release, released) = watch::channel(false);
+    stack.proxy().watch(move |call| {
+        let mut released = released.clone();
+        async move {
+            if call.operation == operation && !call.presigned {
+                let _ = released.wait_for(|released| *released).await;
+            }
+            None
+        }
+        .boxed()
+    });
+    release
+}
+
 pub async fn copied(upload: &Upload, count: usize) {
     eventually("so many chunks are copied", || async {
         let upload = upload.get().await;
@@ -240,17 +256,7 @@ async fn the_last_chunks_do_not_wait_for_copies_that_are_under_way(stack: Stack)
     let stack = proxied(&stack, |_| {}).await;
     let bytes = noise(2 * 5 * MIB + 5 * KIB);
     let upload = stack.plan("file.bin", &bytes, 5 * MIB).await;
-    let (release, released) = watch::channel(false);
-    stack.proxy().watch(move |call| {
-        let mut released = released.clone();
-        async move {
-            if call.operation == Operation::UploadPartCopy {
-                let _ = released.wait_for(|released| *released).await;
-            }
-            None
-        }
-        .boxed()
-    });
+    let release = held_back(&stack, Operation::UploadPartCopy);
     let copies = |count| {
         let stack = &stack;
         async move {

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use reqwest::Method;
-use tokio::sync::watch;
 use upflow_core::uploads;
 
-use crate::ahead::{copied, gives_way, proxied};
+use crate::ahead::{copied, gives_way, held_back, proxied};
 use crate::client::{KIB, MIB, noise};
 use crate::harness::{Stack, Suite, eventually};
 use crate::proxy::{Fault, Operation};
@@ -81,17 +79,7 @@ async fn a_chunk_confirmed_anew_while_its_part_is_made_is_not_said_to_be_lost(st
     let stack = proxied(&stack, |_| {}).await;
     let old = noise(2 * 4 * MIB);
     let upload = stack.plan("file.bin", &old, 4 * MIB).await;
-    let (release, released) = watch::channel(false);
-    stack.proxy().watch(move |call| {
-        let mut released = released.clone();
-        async move {
-            if call.operation == Operation::GetObject {
-                let _ = released.wait_for(|released| *released).await;
-            }
-            None
-        }
-        .boxed()
-    });
+    let release = held_back(&stack, Operation::GetObject);
     upload.send_and_confirm(&old, 0..2).await;
     eventually("the part is being made", || async {
         (stack.proxy().count(Operation::GetObject) > 0).then_some(())
@@ -194,17 +182,7 @@ async fn an_upload_aborted_while_a_part_is_made_leaves_nothing(stack: Stack) {
     let stack = proxied(&stack, |_| {}).await;
     let bytes = noise(2 * 4 * MIB);
     let upload = stack.plan("file.bin", &bytes, 4 * MIB).await;
-    let (release, released) = watch::channel(false);
-    stack.proxy().watch(move |call| {
-        let mut released = released.clone();
-        async move {
-            if call.operation == Operation::UploadPart {
-                let _ = released.wait_for(|released| *released).await;
-            }
-            None
-        }
-        .boxed()
-    });
+    let release = held_back(&stack, Operation::UploadPart);
     upload.send_and_confirm(&bytes, 0..2).await;
     eventually("the part is being made", || async {
         (stack.proxy().count(Operation::UploadPart) > 0).then_some(())

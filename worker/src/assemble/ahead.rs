@@ -88,14 +88,14 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
         !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !gives_way
     };
     let places = Arc::new(Semaphore::new(worker.settings.copies));
-    // Those that end while it is looked stay under way for what that look has seen.
+    // What ends during a look stays under way for it: it may have seen how things stood before.
     let (mut under_way, mut ended) = (BTreeSet::new(), BTreeSet::new());
     let (mut multipart, mut urgent) = (None, None);
     let (mut near_the_end, mut came) = (false, Instant::now());
     let mut rounds = FuturesUnordered::new();
-    let eye = Eye { at_once: Notify::new(), open: AtomicBool::new(false) };
-    eye.at_once.notify_one();
-    let mut looking = Box::pin(eye.look(worker, upload, LOOK, worker.awaited.subscribe()));
+    let watcher = Watcher { at_once: Notify::new(), asking: AtomicBool::new(false) };
+    watcher.at_once.notify_one();
+    let mut looking = Box::pin(watcher.look(worker, upload, LOOK, worker.awaited.subscribe()));
     loop {
         let (awaited, looked) = tokio::select! {
             Some(round) = rounds.next() => {
@@ -106,11 +106,11 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
                     while rounds.next().await.is_some() {}
                     return Err(stopped);
                 }
-                if eye.open.load(Ordering::Relaxed) {
+                if watcher.asking.load(Ordering::Relaxed) {
                     ended.extend(indexes);
                 } else {
                     under_way.retain(|index| !indexes.contains(index));
-                    eye.at_once.notify_one();
+                    watcher.at_once.notify_one();
                 }
                 continue;
             }
@@ -142,13 +142,13 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
         if !ended.is_empty() {
             under_way.retain(|index| !ended.contains(index));
             ended.clear();
-            eye.at_once.notify_one();
+            watcher.at_once.notify_one();
         }
         let pause = match near_the_end {
             true => (came.elapsed() / 10).clamp(LAST_LOOK, LOOK),
             false => LOOK,
         };
-        looking = Box::pin(eye.look(worker, upload, pause, awaited));
+        looking = Box::pin(watcher.look(worker, upload, pause, awaited));
     }
 }
 
@@ -160,15 +160,15 @@ struct Looked {
     uncopied: Vec<Chunk>,
 }
 
-/// Who looks how it stands, beside the copies that are under way.
-struct Eye {
-    /// Not after the pause.
+/// Watches how an upload stands, beside the copies that are under way.
+struct Watcher {
+    /// The next look does not wait for its pause.
     at_once: Notify,
-    /// It is looking now: what happens from here on, it may not see.
-    open: AtomicBool,
+    /// The database is being asked: what happens from here on, this look may not see.
+    asking: AtomicBool,
 }
 
-impl Eye {
+impl Watcher {
     /// Looks after a pause, or before that where it is to be at once, or where this worker hears that the client of
     /// this upload waits for its end.
     async fn look(
@@ -184,7 +184,7 @@ impl Eye {
             () = self.at_once.notified() => {}
             () = is_awaited(&mut awaited, id) => {}
         }
-        self.open.store(true, Ordering::Relaxed);
+        self.asking.store(true, Ordering::Relaxed);
         let looked = async {
             let status = worker.ask(uploads::find(db, id)).await?.status;
             let most = (PORTION / plan.chunks_per_part()).max(1).unsigned_abs().into();
@@ -192,7 +192,7 @@ impl Eye {
             Ok(Looked { pending: status == Status::PendingAssembly, uncopied })
         };
         let looked = looked.await;
-        self.open.store(false, Ordering::Relaxed);
+        self.asking.store(false, Ordering::Relaxed);
         (awaited, looked)
     }
 }
@@ -248,6 +248,10 @@ async fn set_back(
 ) -> Result<Option<Duration>, JobError> {
     let (db, id) = (&worker.ctx.db, upload.upload_id);
     let current = worker.ask(uploads::find(db, id)).await?;
+    if current.lease_id != Some(lease.id) {
+        // Somebody else's, or ended.
+        return Ok(None);
+    }
     if current.status == Status::PendingAssembly {
         return settle::settle(worker, &current, lease, stopped).await;
     }
