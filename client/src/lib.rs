@@ -19,6 +19,7 @@
 
 mod api;
 mod checksum;
+mod confirm;
 mod error;
 mod file;
 mod geometry;

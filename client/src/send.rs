@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, CHUNKS_PER_CALL};
 use crate::checksum::Algorithm;
+use crate::confirm::Stand;
 use crate::error::Error;
 use crate::geometry::Geometry;
 use crate::http::Http;
@@ -23,18 +24,6 @@ use crate::put::{Ready, Sent, put};
 use crate::retry::Retry;
 use crate::storage::StorageError;
 use crate::wire::Confirmed;
-
-/// So many chunks are left to the call that completes the upload: the last ones, or all of a small file that is
-/// sent in no time.
-const FEW_CHUNKS: usize = 16;
-/// Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is
-/// sent;
-const CONFIRM_AFTER: Duration = Duration::from_secs(1);
-/// or so long, where this many wait, since each call costs the server as much as confirming some chunks;
-const CONFIRM_SOON: Duration = Duration::from_millis(250);
-const CONFIRM_AT: usize = 16;
-/// or so long, where none is left to begin: what the server has not assembled by the end is waited for.
-const CONFIRM_LAST: Duration = Duration::from_millis(100);
 
 /// Tries with another URL, when S3 refused the first.
 const REFUSALS: u32 = 2;
@@ -105,11 +94,13 @@ pub(crate) struct Sending {
     /// In need of a URL, and of a checksum if they have none.
     todo: VecDeque<Item>,
     ready: VecDeque<Ready>,
+    began: Instant,
     /// In S3, not confirmed.
     sent: Vec<Item>,
     sent_since: Instant,
     window: Window,
-    preparing: bool,
+    /// So many chunks; at most one call is under way.
+    preparing: usize,
     putting: usize,
     confirming: bool,
     /// Batches of URLs that expired unused since a URL was used.
@@ -126,9 +117,10 @@ impl Sending {
             tasks: JoinSet::new(),
             todo: todo.into_iter().map(Item::new).collect(),
             ready: ready.into(),
+            began: Instant::now(),
             sent: Vec::new(),
             sent_since: Instant::now(),
-            preparing: false,
+            preparing: 0,
             putting: 0,
             confirming: false,
             unused: 0,
@@ -149,7 +141,7 @@ impl Sending {
             let Some(done) = done else { return Ok(()) };
             match done.map_err(Error::Internal)? {
                 Done::Prepared(ready) => {
-                    self.preparing = false;
+                    self.preparing = 0;
                     self.ready.extend(ready?);
                 }
                 Done::Put(item, sent) => {
@@ -193,34 +185,30 @@ impl Sending {
     }
 
     fn start_preparing(&mut self) {
-        if self.preparing || self.todo.is_empty() || self.ready.len() >= self.window.refill_below()
+        if self.preparing > 0
+            || self.todo.is_empty()
+            || self.ready.len() >= self.window.refill_below()
         {
             return;
         }
         let count = self.window.next(Instant::now()).min(self.todo.len());
         let items: Vec<Item> = self.todo.drain(..count).collect();
         let job = self.job.clone();
-        self.preparing = true;
+        self.preparing = count;
         self.tasks.spawn(async move { Done::Prepared(prepare(&job, items).await) });
     }
 
     /// When the chunks that were sent are to be confirmed; `None` where others have to end first, or completing
     /// confirms them.
     fn confirm_at(&self) -> Option<Instant> {
-        if self.confirming || self.sent.is_empty() {
-            return None;
-        }
-        let few = self.job.geometry.total_chunks as usize <= FEW_CHUNKS;
-        let to_begin = self.preparing || !self.todo.is_empty() || !self.ready.is_empty();
-        let wait = match (to_begin, self.putting > 0) {
-            // Completing confirms a few more: of many it would ask for a listing of all first.
-            (false, false) if self.sent.len() <= FEW_CHUNKS => return None,
-            (false, false) => Duration::ZERO,
-            (false, true) if !few => CONFIRM_LAST,
-            (true, _) if self.sent.len() >= CONFIRM_AT => CONFIRM_SOON,
-            _ => CONFIRM_AFTER,
+        let stand = Stand {
+            total: self.job.geometry.total_chunks as usize,
+            to_begin: self.preparing + self.todo.len() + self.ready.len(),
+            sending: self.putting,
+            parallel: self.job.http.options.parallel,
+            sent: self.sent.len(),
         };
-        Some(self.sent_since + wait)
+        if self.confirming { None } else { stand.confirm_at(self.began, self.sent_since) }
     }
 
     fn start_confirming(&mut self) {

@@ -118,7 +118,9 @@ start_seaweedfs() {
 
 # With a clean environment and a home of its own: it reads settings from both. Every port is given,
 # since it quietly moves away from a taken one otherwise; the second of each pair (gRPC) is 10,000
-# above the first, since its maintenance worker expects that whatever the options say.
+# above the first, since its maintenance worker expects that whatever the options say. Volumes are as large as
+# SeaweedFS has them elsewhere: `mini` makes them of a GiB or less, and whatever is written while it adds another one
+# waits for a second. So many of them fit any disk, as they are empty at first.
 become_seaweedfs() {
     local home=$work/seaweedfs s3=${ports[0]} master=${ports[1]} volume=${ports[2]} filer=${ports[3]} admin=${ports[4]}
     detached KILL -- env -i -C "$home" HOME="$home" \
@@ -126,8 +128,8 @@ become_seaweedfs() {
         "$weed" -logtostderr=true mini -dir="$home/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket="$TEST_S3_BUCKET" \
         -s3.port="$s3" -s3.port.grpc=$((s3 + 10000)) -s3.port.iceberg=0 -s3.port.lance=0 -s3.localSocket="$home/s3.sock" \
         -s3.domainName=s3.test \
-        -master.port="$master" -master.port.grpc=$((master + 10000)) -master.telemetry=false \
-        -volume.port="$volume" -volume.port.grpc=$((volume + 10000)) -volume.preStopSeconds=0 \
+        -master.port="$master" -master.port.grpc=$((master + 10000)) -master.telemetry=false -master.volumeSizeLimitMB=30000 \
+        -volume.port="$volume" -volume.port.grpc=$((volume + 10000)) -volume.preStopSeconds=0 -volume.max=1000 \
         -filer.port="$filer" -filer.port.grpc=$((filer + 10000)) -filer.localSocket="$home/filer.sock" \
         -admin.port="$admin" -admin.port.grpc=$((admin + 10000)) -admin.ui=false -webdav=false
 }

@@ -4,19 +4,10 @@
 
 import { CHUNKS_PER_CALL } from "./api.js";
 import { ChunkState } from "./chunks.js";
+import { confirmAt } from "./confirming.js";
 import { UpFlowError } from "./error.js";
 import { put } from "./put.js";
 import { backoff, isTransient, mayRetry, sleep } from "./retry.js";
-
-/** Chunks are confirmed when one has waited so long: the server assembles what is confirmed while the rest is sent; */
-const CONFIRM_AFTER_MS = 1_000;
-/** or so long, where this many wait, since each call costs the server as much as confirming some chunks; */
-const CONFIRM_SOON_MS = 250;
-const CONFIRM_AT = 16;
-/** or so long, where none is left to begin: what the server has not assembled by the end is waited for. */
-const CONFIRM_LAST_MS = 100;
-/** Chunks that are left for the call that completes the upload: the last ones, or all of a small file sent in no time. */
-const FEW_CHUNKS = 16;
 
 /** The first window of URLs is for this many bytes and chunks; later ones for some seconds of sending. */
 const FIRST_WINDOW_BYTES = 32 * 1024 * 1024;
@@ -41,11 +32,13 @@ export class Sending {
   #job;
   #todo;
   #ready;
+  #began = Date.now();
   /** In S3, not confirmed. */
   #sent = [];
   #sentSince = 0;
   #lanes = 0;
-  #preparing = false;
+  /** So many chunks; at most one call is under way. */
+  #preparing = 0;
   #confirming = false;
   #confirmTimer;
   #paused = false;
@@ -116,8 +109,8 @@ export class Sending {
       this.#startPreparing();
     }
     this.#startConfirming();
-    const busy = this.#lanes > 0 || this.#preparing || this.#confirming;
-    if (!busy && this.#todo.length === 0 && this.#ready.length === 0) this.#finish(this.#settle.resolve);
+    const busy = this.#lanes > 0 || this.#confirming;
+    if (!busy && this.#toBegin === 0) this.#finish(this.#settle.resolve);
     this.#job.onChange();
   }
 
@@ -135,6 +128,11 @@ export class Sending {
         this.#pump();
       });
     }
+  }
+
+  /** Chunks, those included that are being prepared. */
+  get #toBegin() {
+    return this.#preparing + this.#ready.length + this.#todo.length;
   }
 
   get #mostLanes() {
@@ -197,18 +195,19 @@ export class Sending {
 
   #startPreparing() {
     const { chunks } = this.#job;
-    if (this.#preparing || this.#todo.length === 0) return;
+    if (this.#preparing > 0 || this.#todo.length === 0) return;
     const first = Math.min(FIRST_WINDOW_BYTES / chunks.chunkSize, FIRST_WINDOW_CHUNKS);
     const later = (chunks.rate() * WINDOW_SECONDS) / chunks.chunkSize;
     const size = Math.min(Math.max(1, Math.round(Math.max(first, later))), CHUNKS_PER_CALL);
     if (this.#ready.length >= Math.max(Math.ceil(size / 2), Math.min(this.#mostLanes, size))) return;
-    this.#preparing = true;
     const most = this.#lanes > 0 || this.#ready.length > 0 ? CALL_BYTES : URGENT_BYTES;
     const inOneCall = Math.max(1, Math.floor(most / chunks.chunkSize));
-    this.#prepare(this.#todo.splice(0, Math.min(size, inOneCall)))
+    const items = this.#todo.splice(0, Math.min(size, inOneCall));
+    this.#preparing = items.length;
+    this.#prepare(items)
       .catch((error) => this.#fail(error))
       .then(() => {
-        this.#preparing = false;
+        this.#preparing = 0;
         this.#pump();
       });
   }
@@ -267,15 +266,15 @@ export class Sending {
    */
   get #confirmIn() {
     if (this.#confirming || this.#sent.length === 0) return undefined;
-    const toBegin = this.#preparing || this.#ready.length > 0 || this.#todo.length > 0;
-    // Completing confirms a few more: of many it would ask for a listing of all first.
-    if (!toBegin && this.#lanes === 0) return this.#sent.length > FEW_CHUNKS ? 0 : undefined;
-    if (this.#paused) return 0;
-    const few = this.#job.chunks.total <= FEW_CHUNKS;
-    let wait = CONFIRM_AFTER_MS;
-    if (!toBegin && !few) wait = CONFIRM_LAST_MS;
-    else if (toBegin && this.#sent.length >= CONFIRM_AT) wait = CONFIRM_SOON_MS;
-    return Math.max(0, this.#sentSince + wait - Date.now());
+    const stand = {
+      total: this.#job.chunks.total,
+      toBegin: this.#toBegin,
+      sending: this.#lanes,
+      sent: this.#sent.length,
+    };
+    const at = confirmAt(stand, this.#began, this.#sentSince);
+    if (at === undefined) return undefined;
+    return this.#paused ? 0 : Math.max(0, at - Date.now());
   }
 
   #startConfirming() {

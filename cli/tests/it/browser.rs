@@ -57,6 +57,7 @@ macro_rules! scenarios {
             every_scenario_is_a_test,
             a_late_refusal_takes_no_key_away,
             the_search_for_the_best_number_of_connections_ends_where_it_should,
+        little_is_left_to_confirm_at_the_end_and_few_calls_are_made_for_it,
             $($page,)*
         };
     };
@@ -122,9 +123,17 @@ async fn every_scenario_is_a_test(stack: Stack) {
     assert_eq!(scenarios, tests, "{}", listed.err);
 }
 
-/// Without a browser: pure logic, on a simulated clock.
 async fn the_search_for_the_best_number_of_connections_ends_where_it_should(stack: Stack) {
-    let script = browser_tests().join("connections.mjs");
+    computed(&stack, "connections.mjs").await;
+}
+
+async fn little_is_left_to_confirm_at_the_end_and_few_calls_are_made_for_it(stack: Stack) {
+    computed(&stack, "confirming.mjs").await;
+}
+
+/// Without a browser: pure logic, on a simulated clock.
+async fn computed(stack: &Stack, script: &str) {
+    let script = browser_tests().join(script);
     let ended = programs::run(Command::new("node").arg(script).current_dir(stack.dir())).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
