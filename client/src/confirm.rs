@@ -13,10 +13,12 @@ const AFTER: Duration = Duration::from_secs(1);
 /// or so long, where this many wait;
 const SOON: Duration = Duration::from_millis(250);
 const MANY: usize = 16;
-/// or so long, where not many are left to begin, so many times as many as are sent at once: the last ones should not
-/// wait for a heap that came shortly before them.
+/// or so long, where no more are left to begin than so many times what is sent at once: the last ones should not wait
+/// for a heap that came shortly before them.
 const LAST: Duration = Duration::from_millis(100);
 const LAST_ROUNDS: usize = 2;
+/// And no more than this: the server looks for the last ones as they come no earlier.
+const LAST_CHUNKS: usize = 32;
 
 /// How far an upload is, in chunks.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +42,12 @@ impl Stand {
             // Of more, completing would ask for a listing of all first.
             (0, 0) if self.sent <= FEW_CHUNKS => return None,
             (0, 0) => Duration::ZERO,
-            (to_begin, _) if to_begin <= LAST_ROUNDS * self.parallel => LAST,
+            (to_begin, _) if to_begin <= LAST_CHUNKS.min(LAST_ROUNDS * self.parallel) => LAST,
             _ if self.sent >= MANY => SOON,
             _ => AFTER,
         };
         let at = sent_since + wait;
-        // Whether a small file is sent in no time shows.
+        // A small file may be sent in no time: that is waited for, once.
         Some(if few { at.max(began + AFTER) } else { at })
     }
 }
@@ -56,9 +58,12 @@ mod tests {
 
     /// In how many milliseconds, of an upload that began so many before its first unconfirmed chunk was sent.
     fn confirmed_in(age: u64, total: usize, to_begin: usize, sending: usize, sent: usize) -> i64 {
+        confirmed_of(age, Stand { total, to_begin, sending, parallel: 8, sent })
+    }
+
+    fn confirmed_of(age: u64, stand: Stand) -> i64 {
         let began = Instant::now();
         let sent_since = began + Duration::from_millis(age);
-        let stand = Stand { total, to_begin, sending, parallel: 8, sent };
         match stand.confirm_at(began, sent_since) {
             Some(at) => at.saturating_duration_since(sent_since).as_millis() as i64,
             None => -1,
@@ -75,8 +80,11 @@ mod tests {
     fn the_last_chunks_and_those_shortly_before_are_confirmed_at_once_or_nearly() {
         assert_eq!(confirmed_in(5_000, 100, 17, 8, 3), 1_000);
         assert_eq!(confirmed_in(5_000, 100, 16, 8, 3), 100);
+        assert_eq!(confirmed_in(5_000, 100, 16, 2, 3), 100);
         assert_eq!(confirmed_in(5_000, 100, 0, 1, 3), 100);
         assert_eq!(confirmed_in(0, 17, 9, 8, 3), 100);
+        let wide = |to_begin| Stand { total: 500, to_begin, sending: 64, parallel: 64, sent: 3 };
+        assert_eq!([confirmed_of(5_000, wide(32)), confirmed_of(5_000, wide(33))], [100, 1_000]);
     }
 
     #[test]

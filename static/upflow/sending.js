@@ -270,6 +270,7 @@ export class Sending {
       total: this.#job.chunks.total,
       toBegin: this.#toBegin,
       sending: this.#lanes,
+      parallel: this.#job.parallel ?? this.#job.connections.limit,
       sent: this.#sent.length,
     };
     const at = confirmAt(stand, this.#began, this.#sentSince);

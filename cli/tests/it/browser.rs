@@ -57,7 +57,7 @@ macro_rules! scenarios {
             every_scenario_is_a_test,
             a_late_refusal_takes_no_key_away,
             the_search_for_the_best_number_of_connections_ends_where_it_should,
-        little_is_left_to_confirm_at_the_end_and_few_calls_are_made_for_it,
+            little_is_left_to_confirm_at_the_end_and_few_calls_are_made_for_it,
             $($page,)*
         };
     };
