@@ -17,7 +17,7 @@ const MANY: usize = 16;
 /// for a heap that came shortly before them.
 const LAST: Duration = Duration::from_millis(100);
 const LAST_ROUNDS: usize = 2;
-/// And no more than this: the server looks for the last ones as they come no earlier.
+/// And no more than this: earlier, the server does not look for each as it comes.
 const LAST_CHUNKS: usize = 32;
 
 /// How far an upload is, in chunks.

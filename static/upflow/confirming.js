@@ -14,7 +14,7 @@ const MANY = 16;
  */
 const LAST_MS = 100;
 const LAST_ROUNDS = 2;
-/** And no more than this: the server looks for the last ones as they come no earlier. */
+/** And no more than this: earlier, the server does not look for each as it comes. */
 const LAST_CHUNKS = 32;
 
 /**

@@ -29,7 +29,7 @@ const PORTION: i32 = 1_000;
 /// While copies are under way, it is looked for more so often,
 const LOOK: Duration = Duration::from_secs(1);
 /// and once one of the last so many parts of a file can be made, at least this often,
-const LAST_PARTS: usize = 32;
+const LAST_PARTS: usize = 16;
 /// or more seldom, after a tenth of the time in which nothing has come.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 /// After which an upload that had to give way is looked at again.
