@@ -17,7 +17,7 @@ const MANY: usize = 16;
 /// for a heap that came shortly before them.
 const LAST: Duration = Duration::from_millis(100);
 const LAST_ROUNDS: usize = 2;
-/// And no more than this: earlier, the server does not look for each as it comes.
+/// And no more than this, however many are sent at once: each may be a call.
 const LAST_CHUNKS: usize = 32;
 
 /// How far an upload is, in chunks.

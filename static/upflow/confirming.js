@@ -14,7 +14,7 @@ const MANY = 16;
  */
 const LAST_MS = 100;
 const LAST_ROUNDS = 2;
-/** And no more than this: earlier, the server does not look for each as it comes. */
+/** And no more than this, however many are sent at once: each may be a call. */
 const LAST_CHUNKS = 32;
 
 /**
