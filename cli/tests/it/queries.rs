@@ -107,10 +107,10 @@ async fn ask_everything(db: &Db) {
     rows::known(db, &[id, upload(8)]).await.unwrap();
     rows::chunk_rows(db, id, None).await.unwrap();
     rows::chunk_rows(db, id, Some(&[0, 1, 2])).await.unwrap();
-    assert_eq!(rows::uncopied(db, id, &found.plan(), 1_000).await.unwrap().len(), 1_000);
+    assert_eq!(rows::to_copy(db, id, &found.plan(), 1_000).await.unwrap().chunks.len(), 1_000);
     // As if a part had 128 chunks.
     let small = Plan { chunk_size: MIN_CHUNK_SIZE, ..found.plan() };
-    assert_eq!(rows::uncopied(db, id, &small, 7).await.unwrap().len(), 7 * 128);
+    assert_eq!(rows::to_copy(db, id, &small, 7).await.unwrap().chunks.len(), 7 * 128);
     let checksum = upflow_core::checksum::Algorithm::Crc64Nvme.parse("AAAAAAAAAAA=").unwrap();
     for checksum in [None, Some(checksum)] {
         let declared: Vec<_> = (0..3).map(|index| Declared { index, checksum }).collect();

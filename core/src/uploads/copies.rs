@@ -4,7 +4,7 @@
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
-    QueryFilter, QueryOrder, QuerySelect, Statement,
+    FromQueryResult, QueryFilter, Statement,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use super::assembly::locked;
 use super::{Chunk, Error};
 use crate::db::{self, Db, DbErr};
 use crate::entity::{chunk, session};
+use crate::lifecycle::Status;
 use crate::plan::Plan;
 
 /// A chunk whose bytes are in a part of the multipart upload.
@@ -27,48 +28,67 @@ pub struct CopiedPart {
     pub part_checksum: Option<String>,
 }
 
-/// Confirmed chunks that are in no part of the final object yet, in order: those of whole parts, of which there are
-/// at most `limit`.
-pub async fn uncopied(db: &Db, id: Uuid, plan: &Plan, limit: u64) -> Result<Vec<Chunk>, Error> {
-    let per_part = plan.chunks_per_part();
-    if per_part == 1 {
-        return Ok(chunk::Entity::find()
-            .filter(chunk::Column::UploadId.eq(id))
-            .filter(chunk::Column::ConfirmedAt.is_not_null())
-            .filter(Expr::cust("(copied_etag IS NULL OR copied_etag <> etag)"))
-            .order_by_asc(chunk::Column::ChunkIndex)
-            .limit(limit)
-            .all(db)
-            .await?);
-    }
-    let last = (plan.total_chunks - 1).max(0) / per_part;
-    let values = [
-        id.into(),
-        per_part.into(),
-        last.into(),
-        i64::from(plan.total_chunks - last * per_part).into(),
-        (limit as i64).into(),
-    ];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), WHOLE_PARTS, values);
-    Ok(chunk::Entity::find().from_raw_sql(statement).all(db).await?)
+/// What is left to copy of an upload.
+#[derive(Debug)]
+pub struct ToCopy {
+    pub status: Status,
+    /// Confirmed chunks that are in no part of the final object yet, in order.
+    pub chunks: Vec<Chunk>,
 }
+
+/// What can be copied: the chunks of whole parts, of which there are at most `limit`.
+pub async fn to_copy(db: &Db, id: Uuid, plan: &Plan, limit: u64) -> Result<ToCopy, Error> {
+    let limit = (limit as i64).into();
+    let (sql, values) = match plan.chunks_per_part() {
+        1 => (SINGLE_CHUNKS, vec![id.into(), limit]),
+        per_part => {
+            let last = (plan.total_chunks - 1).max(0) / per_part;
+            let of_last = i64::from(plan.total_chunks - last * per_part);
+            (WHOLE_PARTS, vec![id.into(), limit, per_part.into(), last.into(), of_last.into()])
+        }
+    };
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let rows = Row::find_by_statement(statement).all(db).await?;
+    let status = rows.first().ok_or(Error::NotFound)?.status;
+    Ok(ToCopy { status, chunks: rows.into_iter().filter_map(|row| row.chunk).collect() })
+}
+
+/// A worker asks this after each copy, so one round trip says how the upload stands, too: there is a row with its
+/// status where there is nothing to copy.
+#[derive(FromQueryResult)]
+struct Row {
+    status: Status,
+    #[sea_orm(nested)]
+    chunk: Option<Chunk>,
+}
+
+/// Where a part is one chunk.
+const SINGLE_CHUNKS: &str = "
+    SELECT status, chunks.* FROM upload_sessions LEFT JOIN (
+        SELECT * FROM upload_chunks
+        WHERE upload_id = $1 AND confirmed_at IS NOT NULL AND (copied_etag IS NULL OR copied_etag <> etag)
+        ORDER BY chunk_index LIMIT $2
+    ) AS chunks ON TRUE
+    WHERE upload_sessions.upload_id = $1 ORDER BY chunk_index";
 
 /// The chunks of parts all of whose chunks are confirmed and in no part. What is in no whole part may be much more,
 /// where a client sends in another order than that of the file.
 const WHOLE_PARTS: &str = "
     WITH whole AS (
         SELECT part FROM (
-            SELECT chunk_index / $2 AS part, count(*) AS chunks FROM upload_chunks
+            SELECT chunk_index / $3 AS part, count(*) AS chunks FROM upload_chunks
             WHERE upload_id = $1 AND confirmed_at IS NOT NULL
                 AND (copied_etag IS NULL OR copied_etag <> etag)
             GROUP BY 1
         ) AS open
-        WHERE chunks = $2 OR (part = $3 AND chunks = $4)
-        ORDER BY part LIMIT $5
+        WHERE chunks = $3 OR (part = $4 AND chunks = $5)
+        ORDER BY part LIMIT $2
     )
-    SELECT * FROM upload_chunks
-    WHERE upload_id = $1 AND chunk_index / $2 IN (SELECT part FROM whole)
-    ORDER BY chunk_index";
+    SELECT status, chunks.* FROM upload_sessions LEFT JOIN (
+        SELECT * FROM upload_chunks
+        WHERE upload_id = $1 AND chunk_index / $3 IN (SELECT part FROM whole)
+    ) AS chunks ON TRUE
+    WHERE upload_sessions.upload_id = $1 ORDER BY chunk_index";
 
 /// Keeps which chunks are in which parts; only where the chunk is still the one that was copied. Whatever
 /// ended the attempts before, it goes on: they are counted anew.

@@ -19,7 +19,7 @@ pub use assembly::{
 };
 pub use chunks::{Requested, abort, chunk_rows, drop_chunks, end_pause, request_assembly};
 pub use confirm::{Confirmed, SeenChunk, confirm};
-pub use copies::{CopiedPart, record_parts, uncopied};
+pub use copies::{CopiedPart, ToCopy, record_parts, to_copy};
 pub use create::{Created, NewUpload, Quota, create};
 pub use declare::{Declared, declare};
 pub use janitor::{

@@ -16,7 +16,7 @@ use upflow_core::lifecycle::Status;
 use upflow_core::plan::Part;
 use upflow_core::queue::Delivery;
 use upflow_core::storage::Multipart;
-use upflow_core::uploads::{self, Chunk, LetGo, Upload};
+use upflow_core::uploads::{self, Chunk, LetGo, ToCopy, Upload};
 use uuid::Uuid;
 
 use super::stopped::{Setback, Stopped};
@@ -72,7 +72,7 @@ pub(crate) async fn run(
             LetGo::Free => {}
         }
         // A confirm that saw the lease has told nobody.
-        if worker.ask(uploads::uncopied(db, id, &upload.plan(), 1)).await?.is_empty() {
+        if worker.ask(uploads::to_copy(db, id, &upload.plan(), 1)).await?.chunks.is_empty() {
             return Ok(None);
         }
     }
@@ -88,10 +88,8 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
         !halted.load(Ordering::Relaxed) && !worker.stop.is_cancelled() && !gives_way
     };
     let places = Arc::new(Semaphore::new(worker.settings.copies));
-    // What ends during a look stays under way for it: it may have seen how things stood before.
-    let (mut under_way, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    let (mut under_way, mut pace) = (UnderWay::default(), Pace::new(upload));
     let (mut multipart, mut urgent) = (None, None);
-    let (mut near_the_end, mut came) = (false, Instant::now());
     let mut rounds = FuturesUnordered::new();
     let watcher = Watcher { at_once: Notify::new(), asking: AtomicBool::new(false) };
     watcher.at_once.notify_one();
@@ -106,10 +104,7 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
                     while rounds.next().await.is_some() {}
                     return Err(stopped);
                 }
-                if watcher.asking.load(Ordering::Relaxed) {
-                    ended.extend(indexes);
-                } else {
-                    under_way.retain(|index| !indexes.contains(index));
+                if under_way.end(indexes, watcher.asking.load(Ordering::Relaxed)) {
                     watcher.at_once.notify_one();
                 }
                 continue;
@@ -117,47 +112,87 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
             looked = &mut looking => looked,
         };
         let looked = looked?;
-        if looked.pending && urgent.is_none() {
+        if looked.status == Status::PendingAssembly && urgent.is_none() {
             urgent = Some(worker.urgent());
             pending.store(true, Ordering::Relaxed);
         }
-        let next = whole_parts(upload, looked.uncopied, &under_way);
+        let next = whole_parts(upload, looked.chunks, &under_way.chunks);
         match next.parts.last() {
             Some(_) if !go_on() && rounds.is_empty() => return Err(Stopped::Halted),
             Some(last) if go_on() => {
-                near_the_end |= last.number as usize + LAST_PARTS > upload.plan().parts().count();
-                came = Instant::now();
+                pace.begun(last);
                 let mut assembly = Assembly::new(worker, upload, lease, next.rows)?;
                 assembly.places = places.clone();
                 let to = match &multipart {
                     Some(multipart) => Multipart::clone(multipart),
                     None => multipart.insert(assembly.multipart().await?.0).clone(),
                 };
-                under_way.extend(assembly.chunks.keys());
+                under_way.chunks.extend(assembly.chunks.keys());
                 rounds.push(round(assembly, to, next.parts, &go_on));
             }
-            _ if rounds.is_empty() && ended.is_empty() => return Ok(()),
+            _ if rounds.is_empty() && under_way.ended.is_empty() => return Ok(()),
             _ => {}
         }
-        if !ended.is_empty() {
-            under_way.retain(|index| !ended.contains(index));
-            ended.clear();
+        if under_way.looked() {
             watcher.at_once.notify_one();
         }
-        let pause = match near_the_end {
-            true => (came.elapsed() / 10).clamp(LAST_LOOK, LOOK),
-            false => LOOK,
-        };
-        looking = Box::pin(watcher.look(worker, upload, pause, awaited));
+        looking = Box::pin(watcher.look(worker, upload, pace.pause(), awaited));
     }
 }
 
-/// How an upload stands.
-struct Looked {
-    /// Its client has said that all is sent.
-    pending: bool,
-    /// The first of what could be copied.
-    uncopied: Vec<Chunk>,
+/// The chunks of copies that are under way.
+#[derive(Default)]
+struct UnderWay {
+    chunks: BTreeSet<i32>,
+    /// Those of copies that have ended during a look. They stay under way for it: it may have seen how things stood
+    /// before.
+    ended: BTreeSet<i32>,
+}
+
+impl UnderWay {
+    /// A copy has ended. Whether what it leaves room for can be looked for now.
+    fn end(&mut self, chunks: BTreeSet<i32>, during_a_look: bool) -> bool {
+        match during_a_look {
+            true => self.ended.extend(chunks),
+            false => self.chunks.retain(|index| !chunks.contains(index)),
+        }
+        !during_a_look
+    }
+
+    /// A look has ended. Whether a copy has meanwhile, so that it is to be looked again.
+    fn looked(&mut self) -> bool {
+        let ended = std::mem::take(&mut self.ended);
+        self.chunks.retain(|index| !ended.contains(index));
+        !ended.is_empty()
+    }
+}
+
+/// How often it is looked for more while copies are under way.
+struct Pace {
+    parts: usize,
+    near_the_end: bool,
+    /// When something came last.
+    came: Instant,
+}
+
+impl Pace {
+    fn new(upload: &Upload) -> Self {
+        let parts = upload.plan().parts().count();
+        Self { parts, near_the_end: false, came: Instant::now() }
+    }
+
+    /// Parts up to this one can be made.
+    fn begun(&mut self, last: &Part) {
+        self.near_the_end |= last.number as usize + LAST_PARTS > self.parts;
+        self.came = Instant::now();
+    }
+
+    fn pause(&self) -> Duration {
+        match self.near_the_end {
+            true => (self.came.elapsed() / 10).clamp(LAST_LOOK, LOOK),
+            false => LOOK,
+        }
+    }
 }
 
 /// Watches how an upload stands, beside the copies that are under way.
@@ -177,7 +212,7 @@ impl Watcher {
         upload: &Upload,
         pause: Duration,
         mut awaited: broadcast::Receiver<Uuid>,
-    ) -> (broadcast::Receiver<Uuid>, Result<Looked, uploads::Error>) {
+    ) -> (broadcast::Receiver<Uuid>, Result<ToCopy, uploads::Error>) {
         let (db, id, plan) = (&worker.ctx.db, upload.upload_id, upload.plan());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -185,13 +220,8 @@ impl Watcher {
             () = is_awaited(&mut awaited, id) => {}
         }
         self.asking.store(true, Ordering::Relaxed);
-        let looked = async {
-            let status = worker.ask(uploads::find(db, id)).await?.status;
-            let most = (PORTION / plan.chunks_per_part()).max(1).unsigned_abs().into();
-            let uncopied = worker.ask(uploads::uncopied(db, id, &plan, most)).await?;
-            Ok(Looked { pending: status == Status::PendingAssembly, uncopied })
-        };
-        let looked = looked.await;
+        let most = (PORTION / plan.chunks_per_part()).max(1).unsigned_abs().into();
+        let looked = worker.ask(uploads::to_copy(db, id, &plan, most)).await;
         self.asking.store(false, Ordering::Relaxed);
         (awaited, looked)
     }
