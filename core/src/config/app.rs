@@ -2,10 +2,10 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 use url::Url;
 
 use super::Faults;
@@ -99,7 +99,7 @@ impl Logging {
 /// Sends log lines to standard error, and traces of `program` to the collector. Later calls in one process
 /// change nothing.
 pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
-    let lines = EnvFilter::new(&settings.log).and(filter_fn(|meta| meta.target() != trace::TARGET));
+    let lines = lines(&settings.log);
     let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let fmt = if settings.json_logs {
         fmt.json().flatten_event(true).with_filter(lines).boxed()
@@ -113,10 +113,9 @@ pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
         Some(Ok(exporter)) => (Some(exporter), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let spans = exporter.as_ref().map(|exporter| {
-        let ours = filter_fn(|meta| meta.is_span() && meta.target() == trace::TARGET);
-        trace::layer(exporter).with_filter(ours).boxed()
-    });
+    let spans = exporter
+        .as_ref()
+        .map(|exporter| trace::layer(exporter).with_filter(spans_of_traces()).boxed());
     let layers: Vec<_> = [Some(fmt), spans].into_iter().flatten().collect();
     // An error means that a subscriber is set already: the embedding program has its own.
     let _ = tracing_subscriber::registry().with(layers).try_init();
@@ -130,4 +129,41 @@ pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
         tracing::error!(place, "a panic, which is a bug: {what}");
     }));
     Logging(exporter)
+}
+
+// Each filter says up to which level it may let something pass. Where one does not say it, nothing is known of all
+// together, and libraries that log by the `log` crate write out every line, down to `trace`, before it is thrown away.
+
+/// The lines of the log. Spans of traces are none.
+fn lines(log: &str) -> impl Filter<Registry> + use<> {
+    let others = filter_fn(|meta| meta.target() != trace::TARGET);
+    EnvFilter::new(log).and(others.with_max_level_hint(LevelFilter::TRACE))
+}
+
+fn spans_of_traces() -> impl Filter<Registry> {
+    let ours = filter_fn(|meta| meta.is_span() && meta.target() == trace::TARGET);
+    ours.with_max_level_hint(LevelFilter::INFO)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Subscriber as _;
+
+    use super::*;
+
+    #[test]
+    fn no_library_writes_out_what_the_log_does_not_show() {
+        let most = |log: &str, traces: bool| {
+            let lines = tracing_subscriber::fmt::layer().with_filter(lines(log)).boxed();
+            let traces = traces
+                .then(|| tracing_subscriber::fmt::layer().with_filter(spans_of_traces()).boxed());
+            let layers: Vec<_> = [Some(lines), traces].into_iter().flatten().collect();
+            tracing_subscriber::registry().with(layers).max_level_hint()
+        };
+        assert_eq!(most(DEFAULT_LOG, false), Some(LevelFilter::INFO));
+        assert_eq!(most(DEFAULT_LOG, true), Some(LevelFilter::INFO));
+        assert_eq!(most("warn", false), Some(LevelFilter::WARN));
+        assert_eq!(most("warn", true), Some(LevelFilter::INFO), "spans are of this level");
+        assert_eq!(most("warn,upflow_worker=debug", true), Some(LevelFilter::DEBUG));
+    }
 }
