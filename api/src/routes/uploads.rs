@@ -294,8 +294,7 @@ impl Uploads {
         let ctx = &state.ctx;
         let upload_id = upload_id.0;
         let mut requested = rows::request_assembly(&ctx.db, upload_id, now()).await?;
-        if let Requested::Incomplete(missing) = requested {
-            let row = rows::find(&ctx.db, upload_id).await?;
+        if let Requested::Incomplete(row, missing) = requested {
             let (rejected, left) = match verify::confirm_missing(ctx, &row, &missing, now()).await {
                 // Another call has completed it meanwhile: the next look says so.
                 Err(Problem::Conflict(..)) => (Vec::new(), 0),
@@ -306,7 +305,7 @@ impl Uploads {
                 return Err(Problem::new(Code::ConfirmInProgress, detail));
             }
             requested = match rows::request_assembly(&ctx.db, upload_id, now()).await? {
-                Requested::Incomplete(missing) => return Err(incomplete(missing, &rejected)),
+                Requested::Incomplete(_, missing) => return Err(incomplete(missing, &rejected)),
                 requested => requested,
             };
         }
@@ -322,7 +321,7 @@ impl Uploads {
             Requested::Already(row) => {
                 Ok(CompleteAnswer::Assembling(Answer(shown(ctx, row).await?)))
             }
-            Requested::Incomplete(missing) => Err(incomplete(missing, &[])),
+            Requested::Incomplete(_, missing) => Err(incomplete(missing, &[])),
         }
     }
 

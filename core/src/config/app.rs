@@ -99,13 +99,12 @@ impl Logging {
 /// Sends log lines to standard error, and traces of `program` to the collector. Later calls in one process
 /// change nothing.
 pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
-    let lines = lines(&settings.log);
     let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let fmt = if settings.json_logs {
-        fmt.json().flatten_event(true).with_filter(lines).boxed()
+        fmt.json().flatten_event(true).with_filter(lines(&settings.log)).boxed()
     } else {
         let ansi = std::io::stderr().is_terminal();
-        fmt.with_target(false).with_ansi(ansi).with_filter(lines).boxed()
+        fmt.with_target(false).with_ansi(ansi).with_filter(lines(&settings.log)).boxed()
     };
     let started = settings.collector.as_ref().map(|url| trace::start(url, program, &settings.name));
     let (exporter, failed) = match started {
@@ -131,15 +130,21 @@ pub fn init_logging(settings: &AppSettings, program: &'static str) -> Logging {
     Logging(exporter)
 }
 
-// Each filter says up to which level it may let something pass. Where one does not say it, nothing is known of all
-// together, and libraries that log by the `log` crate write out every line, down to `trace`, before it is thrown away.
+// Each filter says up to which level it lets anything pass. If one does not, `log` is told `trace`, and a library like
+// fred formats each line before it is thrown away.
 
 /// The lines of the log. Spans of traces are none.
 fn lines(log: &str) -> impl Filter<Registry> + use<> {
     let others = filter_fn(|meta| meta.target() != trace::TARGET);
-    EnvFilter::new(log).and(others.with_max_level_hint(LevelFilter::TRACE))
+    // A directive that names a span lets it through above its own level, of which EnvFilter does not say anything.
+    let others = match log.contains('[') {
+        true => others,
+        false => others.with_max_level_hint(LevelFilter::TRACE),
+    };
+    EnvFilter::new(log).and(others)
 }
 
+/// The spans of traces, which all are of this level.
 fn spans_of_traces() -> impl Filter<Registry> {
     let ours = filter_fn(|meta| meta.is_span() && meta.target() == trace::TARGET);
     ours.with_max_level_hint(LevelFilter::INFO)
@@ -152,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_library_writes_out_what_the_log_does_not_show() {
+    fn the_log_says_up_to_which_level_it_goes() {
         let most = |log: &str, traces: bool| {
             let lines = tracing_subscriber::fmt::layer().with_filter(lines(log)).boxed();
             let traces = traces
@@ -165,5 +170,7 @@ mod tests {
         assert_eq!(most("warn", false), Some(LevelFilter::WARN));
         assert_eq!(most("warn", true), Some(LevelFilter::INFO), "spans are of this level");
         assert_eq!(most("warn,upflow_worker=debug", true), Some(LevelFilter::DEBUG));
+        assert_eq!(most("trace", false), Some(LevelFilter::TRACE));
+        assert_eq!(most("error,[request]=warn", false), None, "the span is of a level above");
     }
 }

@@ -2,15 +2,18 @@
 //! ahead of it. Whoever works on one holds its lease, and every write looks under the row's lock whether the lease is still his: a worker that was slow, cut off or
 //! overtaken changes nothing.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend,
+    EntityTrait, QueryFilter, Statement,
 };
 use uuid::Uuid;
 
+use super::at_once::{columns, moves};
 use super::chunks::{ranges, unconfirm};
 use super::copies::forget_copies;
 use super::{Error, Failure, Upload, apply, lock, record};
@@ -150,6 +153,12 @@ pub async fn set_multipart(
     multipart_upload_id: Option<&str>,
     assembly_id: Uuid,
 ) -> Result<(), Error> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        let multipart = multipart_upload_id.map(str::to_owned);
+        let values = [id.into(), lease.into(), multipart.into(), assembly_id.into()];
+        let kept = Statement::from_sql_and_values(DbBackend::Postgres, SET_MULTIPART, values);
+        return db.query_one_raw(kept).await?.map(drop).ok_or(Error::LeaseLost);
+    }
     let tx = db::begin(db).await?;
     locked(&tx, id, lease).await?;
     session::Entity::update_many()
@@ -165,6 +174,17 @@ pub async fn set_multipart(
     Ok(tx.commit().await?)
 }
 
+/// The transaction of [`set_multipart`] as one statement.
+const SET_MULTIPART: &str = "
+    WITH session AS (
+        UPDATE upload_sessions SET multipart_upload_id = $3, assembly_id = $4
+        WHERE upload_id = $1 AND lease_id = $2 RETURNING upload_id
+    ), forgotten AS (
+        UPDATE upload_chunks SET copied_etag = NULL, part_etag = NULL, part_checksum = NULL
+        WHERE upload_id = $1 AND copied_etag IS NOT NULL AND EXISTS (SELECT FROM session)
+    )
+    SELECT upload_id FROM session";
+
 /// The final object is in the bucket, whole.
 pub async fn finish(
     db: &Db,
@@ -173,10 +193,25 @@ pub async fn finish(
     integrity: Integrity,
     now: DateTime<Utc>,
 ) -> Result<Upload, Error> {
-    let tx = db::begin(db).await?;
-    let mut upload = locked(&tx, id, lease).await?;
     let level = Some(integrity.level.to_owned());
     let value = integrity.value.map(|value| value.to_string());
+    if db.get_database_backend() == DbBackend::Postgres {
+        let event_id = Uuid::now_v7().into();
+        let values = [
+            id.into(),
+            now.into(),
+            event_id,
+            lease.into(),
+            level.clone().into(),
+            value.clone().into(),
+        ];
+        let finish = Statement::from_sql_and_values(DbBackend::Postgres, FINISH.as_str(), values);
+        if let Some(upload) = session::Entity::find().from_raw_sql(finish).one(db).await? {
+            return Ok(upload);
+        }
+    }
+    let tx = db::begin(db).await?;
+    let mut upload = locked(&tx, id, lease).await?;
     let proven = session::ActiveModel {
         integrity_level: Set(level.clone()),
         integrity_value: Set(value.clone()),
@@ -190,6 +225,22 @@ pub async fn finish(
     upload.multipart_upload_id = None;
     Ok(upload)
 }
+
+/// The transaction of [`finish`] as one statement.
+static FINISH: LazyLock<String> = LazyLock::new(|| {
+    let set = [
+        ("integrity_level", "$5"),
+        ("integrity_value", "$6"),
+        ("multipart_upload_id", "NULL"),
+        ("lease_id", "NULL"),
+        ("lease_until", "NULL"),
+    ];
+    format!(
+        "WITH {moves} SELECT {columns} FROM session",
+        moves = moves(Event::FinishAssembly, "$3", "AND before.lease_id = $4", &set),
+        columns = columns::<session::Entity>("session"),
+    )
+});
 
 /// Confirmed chunks turned out gone or changed: they are confirmed no longer, and the client may send
 /// them again. Where the upload was to be assembled, the multipart upload must have been aborted before. False: all

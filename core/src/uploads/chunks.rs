@@ -1,17 +1,19 @@
 //! The chunks of an upload, and what else clients do to it: ask for the assembly, take it back.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::LockType;
+use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
+    QueryFilter, QueryOrder, Statement,
 };
+use serde_json::json;
 use uuid::Uuid;
 
-use super::confirm::count;
-use super::{Error, Upload, apply, lock, moves_at};
+use super::at_once::{columns, moves};
+use super::{Error, Upload, apply, confirmed_chunks, find, lock, moves_at};
 use crate::db::{self, Db};
 use crate::entity::{chunk, session};
 use crate::lifecycle::{Event, Status};
@@ -22,8 +24,8 @@ pub enum Requested {
     Moved(Upload),
     /// It was there, or completed, already.
     Already(Upload),
-    /// These chunks are not confirmed.
-    Incomplete(Vec<i32>),
+    /// These chunks of the upload are not confirmed.
+    Incomplete(Box<Upload>, Vec<i32>),
 }
 
 /// The chunk rows of these indexes (all of them where `None`), in order; rows that are only declared
@@ -34,9 +36,18 @@ pub async fn chunk_rows<C: ConnectionTrait>(
     indexes: Option<&[i32]>,
 ) -> Result<Vec<chunk::Model>, Error> {
     let mut query = chunk::Entity::find().filter(chunk::Column::UploadId.eq(id));
-    if let Some(indexes) = indexes {
-        query = query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied()));
-    }
+    query = match indexes {
+        None => query,
+        // One text for any number of them, so that it is prepared once.
+        Some(indexes) if db.get_database_backend() == DbBackend::Postgres => {
+            let array = indexes.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+            query.filter(Expr::cust_with_values(
+                "chunk_index = ANY($1::integer[])",
+                [format!("{{{array}}}")],
+            ))
+        }
+        Some(indexes) => query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied())),
+    };
     Ok(query.order_by_asc(chunk::Column::ChunkIndex).all(db).await?)
 }
 
@@ -94,6 +105,21 @@ pub(super) async fn unconfirm(
     id: Uuid,
     gone: &[(i32, String)],
 ) -> Result<Vec<i32>, Error> {
+    if tx.get_database_backend() == DbBackend::Postgres {
+        let gone: Vec<_> = gone
+            .iter()
+            .map(|(index, etag)| json!({ "chunk_index": index, "etag": etag }))
+            .collect();
+        let values = [id.into(), json!(gone).to_string().into()];
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, UNCONFIRM, values);
+        let rows = tx.query_all_raw(statement).await?;
+        let mut dropped = Vec::with_capacity(rows.len());
+        for row in rows {
+            dropped.push(row.try_get("", "chunk_index")?);
+        }
+        dropped.sort_unstable();
+        return Ok(dropped);
+    }
     let mut dropped = Vec::new();
     for (index, etag) in gone {
         let update = chunk::Entity::update_many()
@@ -117,20 +143,31 @@ pub(super) async fn unconfirm(
     Ok(dropped)
 }
 
+/// What [`unconfirm`] does, for any number of chunks: there may be thousands.
+const UNCONFIRM: &str = "
+    UPDATE upload_chunks SET
+        size = NULL, etag = NULL, checksum = NULL, confirmed_at = NULL,
+        copied_etag = NULL, part_etag = NULL, part_checksum = NULL
+    FROM json_to_recordset($2::json) AS gone (chunk_index integer, etag text)
+    WHERE upload_chunks.upload_id = $1
+        AND upload_chunks.chunk_index = gone.chunk_index AND upload_chunks.etag = gone.etag
+    RETURNING upload_chunks.chunk_index";
+
 /// Moves the upload to `pending_assembly` when every chunk is confirmed, counted under the lock.
 pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Requested, Error> {
-    let tx = db::begin(db).await?;
-    let mut upload = lock(&tx, id, LockType::Update).await?;
-    match upload.status_at(now) {
-        Status::PendingAssembly | Status::Completed => return Ok(Requested::Already(upload)),
-        status if Event::RequestAssembly.apply(status).is_none() => {
-            return Err(Error::Conflict(status));
+    if db.get_database_backend() == DbBackend::Postgres {
+        if let Some(upload) = request_at_once(db, id, now).await? {
+            return Ok(Requested::Moved(upload));
         }
-        _ => {}
+        // Mostly since chunks are missing. Without a lock: whatever is said of it may change at once.
+        if let Some(otherwise) = not_to_be_moved(db, find(db, id).await?, now).await? {
+            return Ok(otherwise);
+        }
     }
-    let missing = missing(&tx, &upload).await?;
-    if !missing.is_empty() {
-        return Ok(Requested::Incomplete(missing));
+    let tx = db::begin(db).await?;
+    let upload = lock(&tx, id, LockType::Update).await?;
+    if let Some(otherwise) = not_to_be_moved(&tx, upload.clone(), now).await? {
+        return Ok(otherwise);
     }
     let mut afresh =
         session::ActiveModel { attempts: Set(0), failure: Set(None), ..Default::default() };
@@ -139,27 +176,65 @@ pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<R
         afresh.lease_id = Set(None);
         afresh.lease_until = Set(None);
     }
-    upload.status = apply(&tx, &upload, Event::RequestAssembly, None, now, afresh).await?;
+    let status = apply(&tx, &upload, Event::RequestAssembly, None, now, afresh).await?;
     tx.commit().await?;
-    upload.failure = None;
-    upload.updated_at = moves_at(&upload, now);
-    Ok(Requested::Moved(upload))
+    let updated_at = moves_at(&upload, now);
+    Ok(Requested::Moved(Upload { status, failure: None, updated_at, ..upload }))
 }
 
-async fn missing<C: ConnectionTrait>(db: &C, upload: &Upload) -> Result<Vec<i32>, Error> {
-    if count(db, upload.upload_id).await? == i64::from(upload.total_chunks) {
-        return Ok(Vec::new());
+/// The transaction of [`request_assembly`] as one statement.
+static REQUEST: LazyLock<String> = LazyLock::new(|| {
+    let condition = "AND before.total_chunks = (
+        SELECT count(*) FROM upload_chunks WHERE upload_id = $1 AND confirmed_at IS NOT NULL
+    )";
+    // A worker that copies ahead goes on to the end; a pause after an error ends here.
+    let kept = |column| {
+        format!(
+            "CASE WHEN before.lease_id IS NOT NULL AND before.lease_until > $2 THEN before.{column} END"
+        )
+    };
+    let (lease_id, lease_until) = (kept("lease_id"), kept("lease_until"));
+    let set = [
+        ("attempts", "0"),
+        ("failure", "NULL"),
+        ("lease_id", &lease_id),
+        ("lease_until", &lease_until),
+    ];
+    format!(
+        "WITH {moves} SELECT {columns} FROM session",
+        moves = moves(Event::RequestAssembly, "$3", condition, &set),
+        columns = columns::<session::Entity>("session"),
+    )
+});
+
+async fn request_at_once(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Option<Upload>, Error> {
+    let values = [id.into(), now.into(), Uuid::now_v7().into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, REQUEST.as_str(), values);
+    Ok(session::Entity::find().from_raw_sql(statement).one(db).await?)
+}
+
+/// What is to be said of an upload that does not move to its assembly; `None` where it does.
+async fn not_to_be_moved<C: ConnectionTrait>(
+    db: &C,
+    upload: Upload,
+    now: DateTime<Utc>,
+) -> Result<Option<Requested>, Error> {
+    match upload.status_at(now) {
+        Status::PendingAssembly | Status::Completed => {
+            return Ok(Some(Requested::Already(upload)));
+        }
+        status if Event::RequestAssembly.apply(status).is_none() => {
+            return Err(Error::Conflict(status));
+        }
+        _ => {}
     }
-    let confirmed: Vec<i32> = chunk::Entity::find()
-        .select_only()
-        .column(chunk::Column::ChunkIndex)
-        .filter(chunk::Column::UploadId.eq(upload.upload_id))
-        .filter(chunk::Column::ConfirmedAt.is_not_null())
-        .into_tuple()
-        .all(db)
-        .await?;
+    let confirmed = confirmed_chunks(db, upload.upload_id).await?.indexes;
+    if confirmed.len() == upload.total_chunks as usize {
+        return Ok(None);
+    }
     let confirmed: HashSet<i32> = confirmed.into_iter().collect();
-    Ok((0..upload.total_chunks).filter(|index| !confirmed.contains(index)).collect())
+    let missing = (0..upload.total_chunks).filter(|index| !confirmed.contains(index)).collect();
+    Ok(Some(Requested::Incomplete(Box::new(upload), missing)))
 }
 
 /// Writes ascending indexes as ranges, `0-3, 7`, for people.

@@ -1,16 +1,18 @@
 //! Confirming: chunks that S3 has shown are marked as there.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
-    FromQueryResult, PaginatorTrait, QueryFilter, Statement,
+    FromQueryResult, PaginatorTrait, QueryFilter, Statement, Value,
 };
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::at_once::moves;
 use super::{Error, Upload, apply, lock};
 use crate::db::{self, Db};
 use crate::entity::{chunk, session};
@@ -57,9 +59,9 @@ pub async fn confirm(
 ) -> Result<Confirmed, Error> {
     let moves = |u: &Upload| u.status != Status::Uploading || u.life_is_worn(now, life);
     let seen = in_order(seen);
-    if !moves(upload)
-        && db.get_database_backend() == DbBackend::Postgres
-        && let Some(confirmed) = confirm_at_once(db, upload, &seen, life, now).await?
+    if db.get_database_backend() == DbBackend::Postgres
+        && let Some(confirmed) =
+            confirm_at_once(db, upload.upload_id, &seen, moves(upload), life, now).await?
     {
         return Ok(confirmed);
     }
@@ -95,37 +97,50 @@ fn in_order(seen: &[SeenChunk]) -> Vec<&SeenChunk> {
     rows
 }
 
-/// The transaction of `confirm` as one statement, and so one round trip, where nothing of the session
-/// changes. The text is the same for any number of chunks, so it is prepared once a connection. What it reads
-/// is as it was before it: so many were confirmed, and those of `seen` that were not are so now. Each of these is
-/// looked up by itself; of a join PostgreSQL makes a scan of all chunks of the upload, for one as for a thousand.
-const AT_ONCE: &str = "
-    WITH session AS (
-        SELECT lease_until FROM upload_sessions
-        WHERE upload_id = $1 AND status = 'uploading' AND expires_at >= $2 AND expires_at > $4 FOR SHARE
-    ), seen AS (
-        SELECT * FROM json_to_recordset($3::json)
-            AS seen (chunk_index integer, size bigint, etag text, checksum text)
-    ), written AS (
-        INSERT INTO upload_chunks (upload_id, chunk_index, size, etag, checksum, confirmed_at)
-        SELECT $1, seen.chunk_index, seen.size, seen.etag, seen.checksum, $4 FROM session, seen
-        ORDER BY seen.chunk_index
-        ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
-            size = excluded.size, etag = excluded.etag, checksum = excluded.checksum,
-            confirmed_at = excluded.confirmed_at,
-            copied_etag = CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.copied_etag END,
-            part_etag = CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.part_etag END,
-            part_checksum = CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.part_checksum END
-        RETURNING chunk_index
+/// The transaction of `confirm` as one statement where nothing of the session changes.
+static SHARED: LazyLock<String> = LazyLock::new(|| {
+    confirming(
+        "session AS (
+            SELECT lease_until FROM upload_sessions
+            WHERE upload_id = $1 AND status = 'uploading' AND expires_at >= $4 AND expires_at > $2 FOR SHARE
+        )",
     )
-    SELECT lease_until, (SELECT count(*) FROM written) + (
-        SELECT COALESCE(sum(confirmed), 0) FROM upload_counts WHERE upload_id = $1
-    ) - (
-        SELECT count((
-            SELECT before.confirmed_at FROM upload_chunks AS before
-            WHERE before.upload_id = $1 AND before.chunk_index = seen.chunk_index
-        )) FROM seen
-    ) AS count FROM session";
+});
+
+/// And where it moves on, or has its life slid.
+static MOVING: LazyLock<String> =
+    LazyLock::new(|| confirming(&moves(Event::ConfirmChunk, "$5", "", &[("expires_at", "$4")])));
+
+/// The text is the same for any number of chunks, so it is prepared once a connection. What it reads is as it was
+/// before it: so many were confirmed, and those of `seen` that were not are so now. Each of these is looked up
+/// by itself; of a join PostgreSQL makes a scan of all chunks of the upload, for one as for a thousand.
+fn confirming(session: &str) -> String {
+    format!(
+        "WITH {session}, seen AS (
+            SELECT * FROM json_to_recordset($3::json)
+                AS seen (chunk_index integer, size bigint, etag text, checksum text)
+        ), written AS (
+            INSERT INTO upload_chunks (upload_id, chunk_index, size, etag, checksum, confirmed_at)
+            SELECT $1, seen.chunk_index, seen.size, seen.etag, seen.checksum, $2 FROM session, seen
+            ORDER BY seen.chunk_index
+            ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
+                size = excluded.size, etag = excluded.etag, checksum = excluded.checksum,
+                confirmed_at = excluded.confirmed_at,
+                copied_etag = CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.copied_etag END,
+                part_etag = CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.part_etag END,
+                part_checksum = CASE WHEN upload_chunks.etag = excluded.etag THEN upload_chunks.part_checksum END
+            RETURNING chunk_index
+        )
+        SELECT lease_until, (SELECT count(*) FROM written) + (
+            SELECT COALESCE(sum(confirmed), 0) FROM upload_counts WHERE upload_id = $1
+        ) - (
+            SELECT count((
+                SELECT before.confirmed_at FROM upload_chunks AS before
+                WHERE before.upload_id = $1 AND before.chunk_index = seen.chunk_index
+            )) FROM seen
+        ) AS count FROM session"
+    )
+}
 
 #[derive(FromQueryResult)]
 struct AtOnce {
@@ -133,18 +148,25 @@ struct AtOnce {
     count: i64,
 }
 
-/// `None`: something of the session has to change, or does not allow it.
+/// `None`: what has to be done to the session is something else, or it does not allow it.
 async fn confirm_at_once(
     db: &Db,
-    upload: &Upload,
+    id: Uuid,
     seen: &[&SeenChunk],
+    moves: bool,
     life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Confirmed>, Error> {
     let Ok(json) = serde_json::to_string(seen) else { return Ok(None) };
-    let fresh = Upload::fresh_life(now, life);
-    let values = [upload.upload_id.into(), fresh.into(), json.into(), now.into()];
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE, values);
+    let mut values: Vec<Value> = vec![id.into(), now.into(), json.into()];
+    let sql = if moves {
+        values.extend([(now + life).into(), Uuid::now_v7().into()]);
+        MOVING.as_str()
+    } else {
+        values.push(Upload::fresh_life(now, life).into());
+        SHARED.as_str()
+    };
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
     let row = AtOnce::find_by_statement(statement).one(db).await?;
     Ok(row.map(|row| Confirmed::new(row.count, row.lease_until, now)))
 }
@@ -192,7 +214,7 @@ async fn write_seen(
     Ok(())
 }
 
-pub(super) async fn count<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<i64, Error> {
+async fn count<C: ConnectionTrait>(db: &C, id: Uuid) -> Result<i64, Error> {
     let count = chunk::Entity::find()
         .filter(chunk::Column::UploadId.eq(id))
         .filter(chunk::Column::ConfirmedAt.is_not_null())

@@ -1,6 +1,8 @@
 //! Which chunks are in which parts of the multipart upload: what a worker has still to copy, and what it writes down
 //! as it does.
 
+use std::sync::LazyLock;
+
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
@@ -10,6 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::assembly::locked;
+use super::at_once::columns;
 use super::{Chunk, Error};
 use crate::db::{self, Db, DbErr};
 use crate::entity::{chunk, session};
@@ -28,7 +31,7 @@ pub struct CopiedPart {
     pub part_checksum: Option<String>,
 }
 
-/// What is left to copy of an upload.
+/// How an upload stands, and what can be copied of it.
 #[derive(Debug)]
 pub struct ToCopy {
     pub status: Status,
@@ -36,15 +39,17 @@ pub struct ToCopy {
     pub chunks: Vec<Chunk>,
 }
 
-/// What can be copied: the chunks of whole parts, of which there are at most `limit`.
+/// What can be copied: the chunks of whole parts, of which there are at most `limit`. A worker asks this again and
+/// again, so how the upload stands comes in the same round trip.
 pub async fn to_copy(db: &Db, id: Uuid, plan: &Plan, limit: u64) -> Result<ToCopy, Error> {
     let limit = (limit as i64).into();
     let (sql, values) = match plan.chunks_per_part() {
-        1 => (SINGLE_CHUNKS, vec![id.into(), limit]),
+        1 => (SINGLE_CHUNKS.as_str(), vec![id.into(), limit]),
         per_part => {
             let last = (plan.total_chunks - 1).max(0) / per_part;
             let of_last = i64::from(plan.total_chunks - last * per_part);
-            (WHOLE_PARTS, vec![id.into(), limit, per_part.into(), last.into(), of_last.into()])
+            let values = vec![id.into(), limit, per_part.into(), last.into(), of_last.into()];
+            (WHOLE_PARTS.as_str(), values)
         }
     };
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
@@ -53,8 +58,7 @@ pub async fn to_copy(db: &Db, id: Uuid, plan: &Plan, limit: u64) -> Result<ToCop
     Ok(ToCopy { status, chunks: rows.into_iter().filter_map(|row| row.chunk).collect() })
 }
 
-/// A worker asks this after each copy, so one round trip says how the upload stands, too: there is a row with its
-/// status where there is nothing to copy.
+/// Without a chunk where there is nothing to copy.
 #[derive(FromQueryResult)]
 struct Row {
     status: Status,
@@ -63,32 +67,41 @@ struct Row {
 }
 
 /// Where a part is one chunk.
-const SINGLE_CHUNKS: &str = "
-    SELECT status, chunks.* FROM upload_sessions LEFT JOIN (
-        SELECT * FROM upload_chunks
-        WHERE upload_id = $1 AND confirmed_at IS NOT NULL AND (copied_etag IS NULL OR copied_etag <> etag)
-        ORDER BY chunk_index LIMIT $2
-    ) AS chunks ON TRUE
-    WHERE upload_sessions.upload_id = $1 ORDER BY chunk_index";
+static SINGLE_CHUNKS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT status, {columns} FROM upload_sessions LEFT JOIN (
+            SELECT * FROM upload_chunks
+            WHERE upload_id = $1 AND confirmed_at IS NOT NULL AND {UNCOPIED}
+            ORDER BY chunk_index LIMIT $2
+        ) AS chunks ON TRUE
+        WHERE upload_sessions.upload_id = $1 ORDER BY chunk_index",
+        columns = columns::<chunk::Entity>("chunks"),
+    )
+});
 
 /// The chunks of parts all of whose chunks are confirmed and in no part. What is in no whole part may be much more,
 /// where a client sends in another order than that of the file.
-const WHOLE_PARTS: &str = "
-    WITH whole AS (
-        SELECT part FROM (
-            SELECT chunk_index / $3 AS part, count(*) AS chunks FROM upload_chunks
-            WHERE upload_id = $1 AND confirmed_at IS NOT NULL
-                AND (copied_etag IS NULL OR copied_etag <> etag)
-            GROUP BY 1
-        ) AS open
-        WHERE chunks = $3 OR (part = $4 AND chunks = $5)
-        ORDER BY part LIMIT $2
+static WHOLE_PARTS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH whole AS (
+            SELECT part FROM (
+                SELECT chunk_index / $3 AS part, count(*) AS confirmed FROM upload_chunks
+                WHERE upload_id = $1 AND confirmed_at IS NOT NULL AND {UNCOPIED}
+                GROUP BY 1
+            ) AS open
+            WHERE confirmed = $3 OR (part = $4 AND confirmed = $5)
+            ORDER BY part LIMIT $2
+        )
+        SELECT status, {columns} FROM upload_sessions LEFT JOIN (
+            SELECT * FROM upload_chunks
+            WHERE upload_id = $1 AND chunk_index / $3 IN (SELECT part FROM whole)
+        ) AS chunks ON TRUE
+        WHERE upload_sessions.upload_id = $1 ORDER BY chunk_index",
+        columns = columns::<chunk::Entity>("chunks"),
     )
-    SELECT status, chunks.* FROM upload_sessions LEFT JOIN (
-        SELECT * FROM upload_chunks
-        WHERE upload_id = $1 AND chunk_index / $3 IN (SELECT part FROM whole)
-    ) AS chunks ON TRUE
-    WHERE upload_sessions.upload_id = $1 ORDER BY chunk_index";
+});
+
+const UNCOPIED: &str = "(copied_etag IS NULL OR copied_etag <> etag)";
 
 /// Keeps which chunks are in which parts; only where the chunk is still the one that was copied. Whatever
 /// ended the attempts before, it goes on: they are counted anew.

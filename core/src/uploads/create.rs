@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, InsertStatement, OnConflict, PostgresQueryBuilder};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend,
-    EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Statement, TryInsertResult,
+    EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Statement, Value, Values,
 };
+use serde_json::json;
 use uuid::Uuid;
 
-use super::declare::{Declared, write_declared};
+use super::declare::{Declared, with_checksum, write_declared};
 use super::{Error, Upload, record};
 use crate::checksum::{Algorithm, Checksum};
 use crate::db::{self, Db};
@@ -48,6 +49,9 @@ pub struct Quota {
     /// Of their files, sent or not.
     pub bytes: Option<i64>,
 }
+
+/// The first event of an upload.
+const INITIALIZED: &str = "initialized";
 
 #[derive(Debug)]
 pub enum Created {
@@ -101,6 +105,12 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
+    if quota.is_none()
+        && db.get_database_backend() == DbBackend::Postgres
+        && create_at_once(db, &upload, &new.declared).await?
+    {
+        return Ok(Created::New(upload));
+    }
     let tx = db::begin(db).await?;
     if quota.is_some() && tx.get_database_backend() == DbBackend::Postgres {
         // One at a time for each owner: two that count at once would not see each other. Ends with the
@@ -112,19 +122,15 @@ pub async fn create(
         ))
         .await?;
     }
-    let row = session::ActiveModel::from(upload.clone()).reset_all();
-    let inserted = session::Entity::insert(row)
-        .on_conflict_do_nothing_on([session::Column::Owner, session::Column::IdempotencyKey])
-        .exec_without_returning(&tx)
-        .await?;
-    if matches!(inserted, TryInsertResult::Inserted(1..)) {
+    let inserted = tx.execute(&insertion(&upload)).await?;
+    if inserted.rows_affected() == 1 {
         if let Some(quota) = quota
             && let Some(exceeded) = exceeded(&tx, &upload.owner, quota, now).await?
         {
             tx.rollback().await?;
             return Ok(exceeded);
         }
-        record(&tx, upload.upload_id, "initialized", None, None, now).await?;
+        record(&tx, upload.upload_id, INITIALIZED, None, None, now).await?;
         write_declared(&tx, upload.upload_id, &new.declared).await?;
         tx.commit().await?;
         return Ok(Created::New(upload));
@@ -141,6 +147,42 @@ pub async fn create(
     } else {
         Ok(Created::KeyReused)
     }
+}
+
+/// The transaction of [`create`] as one statement. False: the key has made an upload before.
+async fn create_at_once(db: &Db, upload: &Upload, declared: &[Declared]) -> Result<bool, Error> {
+    let (insert, Values(mut values)) =
+        insertion(upload).returning_col(session::Column::UploadId).build(PostgresQueryBuilder);
+    let mut parameter = |value: Value| {
+        values.push(value);
+        format!("${}", values.len())
+    };
+    let (event_id, at) = (parameter(Uuid::now_v7().into()), parameter(upload.created_at.into()));
+    // Of those without a checksum nothing is kept.
+    let chunks = parameter(json!(with_checksum(declared)).to_string().into());
+    let sql = format!(
+        "WITH session AS ({insert}), recorded AS (
+            INSERT INTO upload_events (event_id, upload_id, at, event)
+            SELECT {event_id}, upload_id, {at}, '{INITIALIZED}' FROM session
+        ), declared AS (
+            INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum)
+            SELECT upload_id, chunk_index, checksum
+            FROM session, json_to_recordset({chunks}::json) AS declared (chunk_index integer, checksum text)
+        )
+        SELECT upload_id FROM session"
+    );
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    Ok(db.query_one_raw(statement).await?.is_some())
+}
+
+/// Inserts the row where its key has made no other.
+fn insertion(upload: &Upload) -> InsertStatement {
+    let key = [session::Column::Owner, session::Column::IdempotencyKey];
+    let mut insert =
+        session::Entity::insert(session::ActiveModel::from(upload.clone()).reset_all())
+            .into_query();
+    insert.on_conflict(OnConflict::columns(key).do_nothing().to_owned());
+    insert
 }
 
 #[derive(FromQueryResult)]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::at_once::{columns, names};
 use super::{Error, Upload, lock};
 use crate::checksum::Checksum;
 use crate::db::{self, Db};
@@ -97,12 +98,12 @@ pub(super) async fn write_declared(
 }
 
 #[derive(Serialize)]
-struct WithChecksum {
+pub(super) struct WithChecksum {
     chunk_index: i32,
     checksum: String,
 }
 
-fn with_checksum(declared: &[Declared]) -> Vec<WithChecksum> {
+pub(super) fn with_checksum(declared: &[Declared]) -> Vec<WithChecksum> {
     let row = |declared: &Declared| {
         let checksum = declared.checksum?.to_string();
         Some(WithChecksum { chunk_index: declared.index, checksum })
@@ -125,9 +126,7 @@ const ON_CONFLICT: &str = "
 /// The transaction of [`declare`] as one statement, and so one round trip instead of five, where each chunk
 /// has a checksum. The session's row is locked before any chunk is written, since these come out of it.
 static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
-    let statuses: Vec<_> =
-        Event::ConfirmChunk.from().iter().map(|status| format!("'{}'", status.name())).collect();
-    let statuses = statuses.join(", ");
+    let statuses = names(Event::ConfirmChunk.from());
     format!(
         "WITH session AS (
             UPDATE upload_sessions SET
@@ -138,7 +137,8 @@ static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
         ), declared AS (
             {INSERT} session, json_to_recordset($2::json) {ON_CONFLICT}
         )
-        SELECT * FROM session"
+        SELECT {columns} FROM session",
+        columns = columns::<session::Entity>("session")
     )
 });
 

@@ -5,6 +5,7 @@
 //! transaction. A status moves by [`apply`] alone, whose UPDATE is guarded by the lifecycle table.
 
 mod assembly;
+mod at_once;
 mod chunks;
 mod confirm;
 mod copies;

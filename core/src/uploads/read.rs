@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, Condition, DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect, Statement,
 };
 use uuid::Uuid;
 
@@ -247,7 +247,10 @@ struct ConfirmedRow {
 }
 
 /// One row for all of them: ten thousand rows would take longer to read than all the rest of an answer.
-pub async fn confirmed_chunks(db: &Db, id: Uuid) -> Result<ConfirmedChunks, Error> {
+pub async fn confirmed_chunks<C: ConnectionTrait>(
+    db: &C,
+    id: Uuid,
+) -> Result<ConfirmedChunks, Error> {
     let list = match db.get_database_backend() {
         DbBackend::Postgres => "string_agg(CAST(chunk_index AS text), ',')",
         _ => "group_concat(chunk_index, ',')",

@@ -104,7 +104,9 @@ async fn copy(worker: &Worker, upload: &Upload, lease: Uuid) -> Result<(), Stopp
                     while rounds.next().await.is_some() {}
                     return Err(stopped);
                 }
-                if under_way.end(indexes, watcher.asking.load(Ordering::Relaxed)) {
+                let asking = watcher.asking.load(Ordering::Relaxed);
+                under_way.end(indexes, asking);
+                if !asking {
                     watcher.at_once.notify_one();
                 }
                 continue;
@@ -150,16 +152,14 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// A copy has ended. Whether what it leaves room for can be looked for now.
-    fn end(&mut self, chunks: BTreeSet<i32>, during_a_look: bool) -> bool {
+    fn end(&mut self, chunks: BTreeSet<i32>, during_a_look: bool) {
         match during_a_look {
             true => self.ended.extend(chunks),
             false => self.chunks.retain(|index| !chunks.contains(index)),
         }
-        !during_a_look
     }
 
-    /// A look has ended. Whether a copy has meanwhile, so that it is to be looked again.
+    /// A look has ended. True if copies ended during it: then another look is due at once.
     fn looked(&mut self) -> bool {
         let ended = std::mem::take(&mut self.ended);
         self.chunks.retain(|index| !ended.contains(index));
@@ -245,14 +245,14 @@ struct Next {
 }
 
 /// The whole parts of these chunks, without those that are under way.
-fn whole_parts(upload: &Upload, uncopied: Vec<Chunk>, under_way: &BTreeSet<i32>) -> Next {
-    let mut uncopied: BTreeMap<i32, Chunk> =
-        uncopied.into_iter().map(|row| (row.chunk_index, row)).collect();
-    uncopied.retain(|index, _| !under_way.contains(index));
-    let whole = |part: &Part| part.chunks.clone().all(|index| uncopied.contains_key(&index));
+fn whole_parts(upload: &Upload, chunks: Vec<Chunk>, under_way: &BTreeSet<i32>) -> Next {
+    let mut chunks: BTreeMap<i32, Chunk> =
+        chunks.into_iter().map(|row| (row.chunk_index, row)).collect();
+    chunks.retain(|index, _| !under_way.contains(index));
+    let whole = |part: &Part| part.chunks.clone().all(|index| chunks.contains_key(&index));
     let parts: Vec<Part> = upload.plan().parts().filter(whole).collect();
-    let chunks = parts.iter().flat_map(|part| part.chunks.clone());
-    let rows = chunks.filter_map(|index| uncopied.remove(&index)).collect();
+    let indexes = parts.iter().flat_map(|part| part.chunks.clone());
+    let rows = indexes.filter_map(|index| chunks.remove(&index)).collect();
     Next { parts, rows }
 }
 
