@@ -75,10 +75,12 @@ start_postgres() {
 }
 
 become_postgres() {
-    # Its data need to survive nothing.
+    # Its data need to survive nothing, but a benchmark wants what commits cost.
+    local settings=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
+    [ -z "${durable:-}" ] || settings=()
     detached INT "${postgres_user[@]}" -- env -C "$work/postgresql" LC_ALL=C "$postgres_bin/postgres" -D "$work/postgresql/db" \
         -p "${ports[0]}" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$work/postgresql" \
-        -c max_connections=300 -c fsync=off -c synchronous_commit=off -c full_page_writes=off
+        -c max_connections=300 "${settings[@]}"
 }
 
 start_redis() {

@@ -15,12 +15,15 @@ use upflow_core::uploads::{self as rows, Declared, Filter, SeenChunk};
 use uuid::Uuid;
 
 use crate::client::{KIB, Upload, crc64, noise};
-use crate::harness::{Stack, Suite, eventually};
+use crate::gate::Gate;
+use crate::harness::{Options, Stack, Suite, eventually};
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "queries":
     none_reads_a_growing_table_from_end_to_end,
     the_count_of_confirmed_chunks_that_is_kept_is_that_of_the_rows,
+    a_request_asks_the_database_no_more_often_than_it_has_to,
+    a_confirmation_that_is_taken_back_while_complete_waits_counts_no_more,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -229,6 +232,94 @@ async fn the_count_of_confirmed_chunks_that_is_kept_is_that_of_the_rows(stack: S
     kept(&stack, &upload, 20).await;
     upload.complete_and_wait().await;
     kept(&stack, &upload, 20).await;
+}
+
+/// Times that the API asks the database, by request. What a chunk is to be is read before S3 is asked for it, and what
+/// was seen written after that; an answer that shows the upload reads its chunks.
+const ASKED: [(&str, usize); 8] = [
+    ("init with URLs", 1),
+    ("presign", 2),
+    ("first confirm", 3),
+    ("another confirm", 3),
+    ("complete, all confirmed", 2),
+    ("get", 2),
+    ("init", 1),
+    ("complete, nothing confirmed", 7),
+];
+
+async fn a_request_asks_the_database_no_more_often_than_it_has_to(stack: Stack) {
+    let stack = stack.sibling(Options { gated: true, ..Options::default() }).await;
+    stack.stop_workers().await;
+    let gate = stack.production(|production| production.gates.clone()).unwrap().database;
+    // Each connection prepares each statement once, and something else may ask meanwhile: the fewest count.
+    let mut fewest = [usize::MAX; ASKED.len()];
+    for _ in 0..15 {
+        for (fewest, asked) in fewest.iter_mut().zip(each_request(&stack, &gate).await) {
+            *fewest = asked.min(*fewest);
+        }
+    }
+    let names = ASKED.map(|(name, _)| name);
+    assert_eq!(names.into_iter().zip(fewest).collect::<Vec<_>>(), ASKED);
+}
+
+/// How often each request of [`ASKED`] has asked.
+async fn each_request(stack: &Stack, gate: &Gate) -> [usize; ASKED.len()] {
+    let (bytes, size) = (noise(2 * 64 * KIB), 64 * KIB);
+    let chunks = json!([{ "chunk_index": 0, "checksum": crc64(&bytes[..size]) }]);
+    let with_urls =
+        json!({ "filename": "a", "file_size": bytes.len(), "chunk_size": size, "chunks": chunks });
+    let (init_with_urls, upload) = asked(gate, stack.init(with_urls)).await;
+    let (presign, _) = asked(gate, upload.presign(0, Some(crc64(&bytes[..size])))).await;
+    upload.send(&bytes, 0).await;
+    upload.send(&bytes, 1).await;
+    let (first, answer) = asked(gate, upload.confirm(0)).await;
+    answer.expect(200);
+    let (another, answer) = asked(gate, upload.confirm(1)).await;
+    answer.expect(200);
+    let (complete, answer) = asked(gate, upload.complete()).await;
+    answer.expect(202);
+    let (get, _) = asked(gate, upload.get()).await;
+    let (init, small) = asked(gate, stack.plan("a", &bytes, size)).await;
+    small.send(&bytes, 0).await;
+    small.send(&bytes, 1).await;
+    let (complete_all, answer) = asked(gate, small.complete()).await;
+    answer.expect(202);
+    [init_with_urls, presign, first, another, complete, get, init, complete_all]
+}
+
+async fn a_confirmation_that_is_taken_back_while_complete_waits_counts_no_more(stack: Stack) {
+    stack.stop_workers().await;
+    let bytes = noise(2 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    upload.send_and_confirm(&bytes, [0, 1]).await;
+    let (db, id) = (stack.ctx().db.clone(), upload.id);
+    // As whoever takes one back does, and has not committed yet.
+    let taken_back = db::begin(&db).await.unwrap();
+    for change in [
+        "UPDATE upload_chunks SET confirmed_at = NULL WHERE chunk_index = 1 AND upload_id",
+        "UPDATE upload_sessions SET updated_at = now() WHERE upload_id",
+    ] {
+        taken_back.execute_unprepared(&format!("{change} = '{id}'")).await.unwrap();
+    }
+    let complete = tokio::spawn(async move { upload.complete().await });
+    let waiting = "SELECT pid::text AS pid FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("complete waits for the row", || async {
+        (!all::<String>(&db, waiting, &["pid"]).await.is_empty()).then_some(())
+    })
+    .await;
+    taken_back.commit().await.unwrap();
+    // It is in the bucket, so this call confirms it anew: the upload moves with it and not without.
+    complete.await.unwrap().expect(202);
+    let confirmed =
+        "SELECT count(*)::text AS confirmed FROM upload_chunks WHERE confirmed_at IS NOT NULL";
+    assert_eq!(all::<String>(&db, confirmed, &["confirmed"]).await, [["2".to_owned()]]);
+}
+
+async fn asked<T>(gate: &Gate, request: impl Future<Output = T>) -> (usize, T) {
+    let before = gate.asked();
+    let answer = request.await;
+    (gate.asked() - before, answer)
 }
 
 async fn kept(stack: &Stack, upload: &Upload, count: i64) {
