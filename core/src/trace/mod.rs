@@ -18,7 +18,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 pub use export::{Exporter, layer, start};
 
-/// What the spans of traces are known by; each is an `info_span!`, finer ones are not collected. `otel.name` and `otel.kind` of them are what a collector shows.
+/// What the spans of traces are known by; each is an `info_span!`, finer ones are not collected.
+/// `otel.name` and `otel.kind` of them are what a collector shows.
 pub const TARGET: &str = "upflow_trace";
 
 /// The name of the header, and of the column: <https://www.w3.org/TR/trace-context/>

@@ -1,6 +1,6 @@
 //! What workers do to an upload that is assembled: in `pending_assembly` to the end, and in `uploading`
-//! ahead of it. Whoever works on one holds its lease, and every write looks under the row's lock whether the lease is still his: a worker that was slow, cut off or
-//! overtaken changes nothing.
+//! ahead of it. Whoever works on one holds its lease, and every write looks under the row's lock whether the lease is
+//! still his: a worker that was slow, cut off or overtaken changes nothing.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::at_once::{columns, moves};
+use super::at_once::moves;
 use super::chunks::{ranges, unconfirm};
 use super::copies::forget_copies;
 use super::{Error, Failure, Upload, apply, lock, record};
@@ -192,7 +192,7 @@ pub async fn finish(
     lease: Uuid,
     integrity: Integrity,
     now: DateTime<Utc>,
-) -> Result<Upload, Error> {
+) -> Result<(), Error> {
     let level = Some(integrity.level.to_owned());
     let value = integrity.value.map(|value| value.to_string());
     if db.get_database_backend() == DbBackend::Postgres {
@@ -206,24 +206,20 @@ pub async fn finish(
             value.clone().into(),
         ];
         let finish = Statement::from_sql_and_values(DbBackend::Postgres, FINISH.as_str(), values);
-        if let Some(upload) = session::Entity::find().from_raw_sql(finish).one(db).await? {
-            return Ok(upload);
+        if db.query_one_raw(finish).await?.is_some() {
+            return Ok(());
         }
     }
     let tx = db::begin(db).await?;
-    let mut upload = locked(&tx, id, lease).await?;
+    let upload = locked(&tx, id, lease).await?;
     let proven = session::ActiveModel {
-        integrity_level: Set(level.clone()),
-        integrity_value: Set(value.clone()),
+        integrity_level: Set(level),
+        integrity_value: Set(value),
         multipart_upload_id: Set(None),
         ..free()
     };
-    upload.status = apply(&tx, &upload, Event::FinishAssembly, None, now, proven).await?;
-    tx.commit().await?;
-    upload.integrity_level = level;
-    upload.integrity_value = value;
-    upload.multipart_upload_id = None;
-    Ok(upload)
+    apply(&tx, &upload, Event::FinishAssembly, None, now, proven).await?;
+    Ok(tx.commit().await?)
 }
 
 /// The transaction of [`finish`] as one statement.
@@ -236,9 +232,8 @@ static FINISH: LazyLock<String> = LazyLock::new(|| {
         ("lease_until", "NULL"),
     ];
     format!(
-        "WITH {moves} SELECT {columns} FROM session",
+        "WITH {moves} SELECT upload_id FROM session",
         moves = moves(Event::FinishAssembly, "$3", "AND before.lease_id = $4", &set),
-        columns = columns::<session::Entity>("session"),
     )
 });
 

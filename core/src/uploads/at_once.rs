@@ -1,6 +1,6 @@
 //! What a transaction of several round trips does, as parts of one statement and so in one. PostgreSQL only: SQLite
-//! is in the process, where a round trip costs nothing. A statement that finds that it may not do its part answers
-//! no row, and who sent it does all step by step, which says why.
+//! is in the process, where a round trip costs nothing. A statement that finds that it may not do its part changes
+//! nothing and answers no row; who sent it looks why.
 
 use sea_orm::{EntityTrait, IdenStatic, Iterable};
 
@@ -18,8 +18,7 @@ pub(super) fn columns<E: EntityTrait>(table: &str) -> String {
 /// and `condition` name the columns of `before`, the row as it was.
 ///
 /// All that a statement reads is as it was when it began, and it may wait for the row after that; so the row has to be
-/// the same version still. A confirm that came in between has only locked it; whoever takes a confirmation back
-/// changes it.
+/// the same version still. Whoever takes a confirmation back locks the row before, and changes it.
 ///
 /// Of the statement's parameters `$1` is the upload, `$2` the time, and `event_id` that of the event.
 pub(super) fn moves(event: Event, event_id: &str, condition: &str, set: &[(&str, &str)]) -> String {

@@ -99,7 +99,8 @@ pub async fn drop_chunks(
     Ok(())
 }
 
-/// Makes rows unconfirmed where the ETag is still the one given; answers which.
+/// Makes rows unconfirmed where the ETag is still the one given; answers which. Where there are any, the session row
+/// has to be changed too, see the module.
 pub(super) async fn unconfirm(
     tx: &DatabaseTransaction,
     id: Uuid,
@@ -153,7 +154,7 @@ const UNCONFIRM: &str = "
         AND upload_chunks.chunk_index = gone.chunk_index AND upload_chunks.etag = gone.etag
     RETURNING upload_chunks.chunk_index";
 
-/// Moves the upload to `pending_assembly` when every chunk is confirmed, counted under the lock.
+/// Moves the upload to `pending_assembly` when every chunk is confirmed.
 pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Requested, Error> {
     if db.get_database_backend() == DbBackend::Postgres {
         if let Some(upload) = request_at_once(db, id, now).await? {

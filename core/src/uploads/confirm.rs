@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::at_once::moves;
 use super::{Error, Upload, apply, lock};
-use crate::db::{self, Db};
+use crate::db::{self, Db, DbErr};
 use crate::entity::{chunk, session};
 use crate::lifecycle::{Event, Status};
 
@@ -57,15 +57,23 @@ pub async fn confirm(
     life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Confirmed, Error> {
-    let moves = |u: &Upload| u.status != Status::Uploading || u.life_is_worn(now, life);
+    let changes = |u: &Upload| u.status != Status::Uploading || u.life_is_worn(now, life);
     let seen = in_order(seen);
-    if db.get_database_backend() == DbBackend::Postgres
-        && let Some(confirmed) =
-            confirm_at_once(db, upload.upload_id, &seen, moves(upload), life, now).await?
-    {
-        return Ok(confirmed);
+    if db.get_database_backend() == DbBackend::Postgres {
+        let (id, expires_at, fresh) = (upload.upload_id, now + life, Upload::fresh_life(now, life));
+        if changes(upload) {
+            let moving = vec![expires_at.into(), Uuid::now_v7().into(), fresh.into()];
+            if let Some(confirmed) = confirm_at_once(db, id, &seen, &MOVING, moving, now).await? {
+                return Ok(confirmed);
+            }
+        }
+        // Or another confirm has changed it meanwhile.
+        let shared = vec![fresh.into()];
+        if let Some(confirmed) = confirm_at_once(db, id, &seen, &SHARED, shared, now).await? {
+            return Ok(confirmed);
+        }
     }
-    let mut how = if moves(upload) { LockType::Update } else { LockType::Share };
+    let mut how = if changes(upload) { LockType::Update } else { LockType::Share };
     loop {
         let tx = db::begin(db).await?;
         let upload = lock(&tx, upload.upload_id, how).await?;
@@ -73,13 +81,14 @@ pub async fn confirm(
         if !status.takes_chunks() {
             return Err(Error::Conflict(status));
         }
-        if how == LockType::Share && moves(&upload) {
+        if how == LockType::Share && changes(&upload) {
             tx.rollback().await?;
             how = LockType::Update;
             continue;
         }
-        if moves(&upload) {
-            let slid = session::ActiveModel { expires_at: Set(now + life), ..Default::default() };
+        if changes(&upload) {
+            let expires_at = Set(upload.expires_at.max(now + life));
+            let slid = session::ActiveModel { expires_at, ..Default::default() };
             apply(&tx, &upload, Event::ConfirmChunk, None, now, slid).await?;
         }
         write_seen(&tx, upload.upload_id, &seen, now).await?;
@@ -108,12 +117,18 @@ static SHARED: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// And where it moves on, or has its life slid.
-static MOVING: LazyLock<String> =
-    LazyLock::new(|| confirming(&moves(Event::ConfirmChunk, "$5", "", &[("expires_at", "$4")])));
+static MOVING: LazyLock<String> = LazyLock::new(|| {
+    confirming(&moves(
+        Event::ConfirmChunk,
+        "$5",
+        "",
+        &[("expires_at", "GREATEST(before.expires_at, $4)")],
+    ))
+});
 
 /// The text is the same for any number of chunks, so it is prepared once a connection. What it reads is as it was
-/// before it: so many were confirmed, and those of `seen` that were not are so now. Each of these is looked up
-/// by itself; of a join PostgreSQL makes a scan of all chunks of the upload, for one as for a thousand.
+/// before it: so many were confirmed, and those of `seen` that were not are so now; what others confirm at the same
+/// time may not be counted yet. Each of these is looked up by itself; of a join PostgreSQL makes a scan of all chunks of the upload, for one as for a thousand.
 fn confirming(session: &str) -> String {
     format!(
         "WITH {session}, seen AS (
@@ -153,19 +168,12 @@ async fn confirm_at_once(
     db: &Db,
     id: Uuid,
     seen: &[&SeenChunk],
-    moves: bool,
-    life: Duration,
+    sql: &str,
+    of_the_session: Vec<Value>,
     now: DateTime<Utc>,
 ) -> Result<Option<Confirmed>, Error> {
-    let Ok(json) = serde_json::to_string(seen) else { return Ok(None) };
-    let mut values: Vec<Value> = vec![id.into(), now.into(), json.into()];
-    let sql = if moves {
-        values.extend([(now + life).into(), Uuid::now_v7().into()]);
-        MOVING.as_str()
-    } else {
-        values.push(Upload::fresh_life(now, life).into());
-        SHARED.as_str()
-    };
+    let json = serde_json::to_string(seen).map_err(|error| DbErr::Json(error.to_string()))?;
+    let values = [id.into(), now.into(), json.into()].into_iter().chain(of_the_session);
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
     let row = AtOnce::find_by_statement(statement).one(db).await?;
     Ok(row.map(|row| Confirmed::new(row.count, row.lease_until, now)))

@@ -1,8 +1,10 @@
 //! Uploads in the database: the only code that reads or writes their rows.
 //!
-//! Whatever writes chunk rows locks the session row in the same transaction (`confirm` shared, all
-//! others exclusive) and looks at the status again under that lock; no call to S3 happens inside a
-//! transaction. A status moves by [`apply`] alone, whose UPDATE is guarded by the lifecycle table.
+//! Whatever writes chunk rows locks the session row before, in the same transaction (a confirm that changes nothing of
+//! it shared, all others exclusive), and looks at the status again under that lock; no call to S3 happens inside a
+//! transaction. A status moves by [`apply`], or as part of one statement by [`at_once::moves`], which are guarded by
+//! the lifecycle table. Whoever takes the confirmation of a chunk back also changes the session row: a move that
+//! waits for the row learns by that that what it has counted is no longer so.
 
 mod assembly;
 mod at_once;
