@@ -66,7 +66,8 @@ pub async fn assembly(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Resul
             kind.name(),
             Unit::Milliseconds,
             &told,
-        ),
+        )
+        .goal(Goal::AtMost(100.0)),
     ])
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation,
+    SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
 use chrono::{DateTime, Utc};
@@ -78,6 +79,10 @@ pub async fn url(scale: &Scale) -> anyhow::Result<Vec<Row>> {
 /// The signature alone, of the same request, by the same crate.
 fn bare(key: &str, secret: &str, upload: Uuid, index: usize) -> anyhow::Result<usize> {
     let mut settings = SigningSettings::default();
+    // As S3 has it: paths are encoded once, and taken as they are.
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(LIFE);
     let identity = Credentials::new(key, secret, None, None, "bench").into();
