@@ -22,6 +22,7 @@ pub const SUITE: Suite = suite! { "requests":
     many_chunks_with_checksums_are_confirmed_by_a_head_each,
     complete_finds_many_chunks_without_checksums_by_one_list,
     no_more_calls_to_s3_are_under_way_than_allowed,
+    no_more_calls_to_s3_are_under_way_for_one_request_than_allowed,
     confirms_of_a_chunk_each_that_come_together_have_each_its_own_answer,
     what_is_asked_of_s3_for_each_chunk_is_asked_without_the_sdk,
     a_chunk_is_confirmed_while_another_takes_long,
@@ -95,7 +96,18 @@ async fn complete_finds_many_chunks_without_checksums_by_one_list(stack: Stack) 
 }
 
 async fn no_more_calls_to_s3_are_under_way_than_allowed(stack: Stack) {
-    let stack = stack.sibling(Options { proxied: true, s3_calls: 3, ..Options::default() }).await;
+    let options = Options { proxied: true, s3_calls: 3, ..Options::default() };
+    assert_eq!(most_at_once(stack.sibling(options).await, 2).await, 3);
+}
+
+async fn no_more_calls_to_s3_are_under_way_for_one_request_than_allowed(stack: Stack) {
+    let mut options = Options { proxied: true, ..Options::default() };
+    options.limits.s3_calls_per_request = 3;
+    assert_eq!(most_at_once(stack.sibling(options).await, 1).await, 3);
+}
+
+/// So many calls to S3 are under way at once, at most, while so many requests confirm 16 chunks each.
+async fn most_at_once(stack: Stack, requests: usize) -> usize {
     stack.stop_workers().await;
     let upload = sent(&stack, 16, true).await;
     let (under_way, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
@@ -112,14 +124,11 @@ async fn no_more_calls_to_s3_are_under_way_than_allowed(stack: Stack) {
     });
     let path = upload.path("/chunks/confirm");
     let indexes: Vec<usize> = (0..16).collect();
-    let both = tokio::join!(
-        stack.post(&path, json!({ "chunks": indexes })),
-        stack.post(&path, json!({ "chunks": indexes })),
-    );
-    for answer in [both.0, both.1] {
+    let confirm = || stack.post(&path, json!({ "chunks": indexes }));
+    for answer in join_all((0..requests).map(|_| confirm())).await {
         assert_eq!(answer.expect(200)["confirmed"], json!(indexes));
     }
-    assert_eq!(most.load(Ordering::SeqCst), 3);
+    most.load(Ordering::SeqCst)
 }
 
 /// S3 holds the first two back, so that the others wait and are one confirm.
