@@ -15,17 +15,12 @@ use upflow_core::uploads::{self as rows, Declared, Filter, SeenChunk};
 use uuid::Uuid;
 
 use crate::client::{KIB, Upload, crc64, noise};
-use crate::gate::Gate;
-use crate::harness::{Options, Stack, Suite, eventually};
+use crate::harness::{Stack, Suite, eventually};
 use crate::suite;
 
 pub const SUITE: Suite = suite! { "queries":
     none_reads_a_growing_table_from_end_to_end,
     the_count_of_confirmed_chunks_that_is_kept_is_that_of_the_rows,
-    a_request_asks_the_database_no_more_often_than_it_has_to,
-    a_confirmation_that_is_taken_back_while_complete_waits_counts_no_more,
-    a_first_confirm_that_waits_for_an_abort_keeps_nothing,
-    a_worker_that_waits_for_the_one_that_took_its_lease_completes_nothing,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -243,147 +238,6 @@ async fn the_count_of_confirmed_chunks_that_is_kept_is_that_of_the_rows(stack: S
     kept(&stack, &upload, 20).await;
 }
 
-/// Times that the API asks the database, by request. The upload is read before S3 is asked for a chunk, what the chunk
-/// is to be meanwhile, and what was seen is written after that; an answer that shows the upload reads its chunks.
-const ASKED: [(&str, usize); 8] = [
-    ("init with URLs", 1),
-    ("presign", 2),
-    ("first confirm", 3),
-    ("another confirm", 3),
-    ("complete, all confirmed", 2),
-    ("get", 2),
-    ("init", 1),
-    ("complete, nothing confirmed", 7),
-];
-
-async fn a_request_asks_the_database_no_more_often_than_it_has_to(stack: Stack) {
-    let stack = stack.sibling(Options { gated: true, ..Options::default() }).await;
-    stack.stop_workers().await;
-    let gate = stack.production(|production| production.gates.clone()).unwrap().database;
-    // Each connection prepares each statement once, and something else may ask meanwhile: the fewest count.
-    let mut fewest = [usize::MAX; ASKED.len()];
-    let known = ASKED.map(|(_, times)| times);
-    for _ in 0..60 {
-        for (fewest, asked) in fewest.iter_mut().zip(each_request(&stack, &gate).await) {
-            *fewest = asked.min(*fewest);
-        }
-        if fewest == known {
-            break;
-        }
-    }
-    let names = ASKED.map(|(name, _)| name);
-    assert_eq!(names.into_iter().zip(fewest).collect::<Vec<_>>(), ASKED);
-}
-
-/// How often each request of [`ASKED`] has asked.
-async fn each_request(stack: &Stack, gate: &Gate) -> [usize; ASKED.len()] {
-    let (bytes, size) = (noise(2 * 64 * KIB), 64 * KIB);
-    let chunks = json!([{ "chunk_index": 0, "checksum": crc64(&bytes[..size]) }]);
-    let with_urls =
-        json!({ "filename": "a", "file_size": bytes.len(), "chunk_size": size, "chunks": chunks });
-    let (init_with_urls, upload) = asked(gate, stack.init(with_urls)).await;
-    let (presign, _) = asked(gate, upload.presign(0, Some(crc64(&bytes[..size])))).await;
-    upload.send(&bytes, 0).await;
-    upload.send(&bytes, 1).await;
-    let (first, answer) = asked(gate, upload.confirm(0)).await;
-    answer.expect(200);
-    let (another, answer) = asked(gate, upload.confirm(1)).await;
-    answer.expect(200);
-    let (complete, answer) = asked(gate, upload.complete()).await;
-    answer.expect(202);
-    let (get, _) = asked(gate, upload.get()).await;
-    let (init, small) = asked(gate, stack.plan("a", &bytes, size)).await;
-    small.send(&bytes, 0).await;
-    small.send(&bytes, 1).await;
-    let (complete_all, answer) = asked(gate, small.complete()).await;
-    answer.expect(202);
-    [init_with_urls, presign, first, another, complete, get, init, complete_all]
-}
-
-async fn a_confirmation_that_is_taken_back_while_complete_waits_counts_no_more(stack: Stack) {
-    stack.stop_workers().await;
-    let bytes = noise(2 * 64 * KIB);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    upload.send_and_confirm(&bytes, [0, 1]).await;
-    let (db, id) = (&stack.ctx().db, upload.id);
-    // As whoever takes one back does.
-    let taken_back = [
-        "UPDATE upload_sessions SET updated_at = now() WHERE upload_id",
-        "UPDATE upload_chunks SET confirmed_at = NULL WHERE chunk_index = 1 AND upload_id",
-    ];
-    let complete = meanwhile(db, id, &taken_back, async move { upload.complete().await }).await;
-    // It is in the bucket, so this call confirms it anew: the upload moves with it and not without.
-    complete.expect(202);
-    assert_eq!(confirmed(db).await, "2");
-}
-
-async fn a_first_confirm_that_waits_for_an_abort_keeps_nothing(stack: Stack) {
-    stack.stop_workers().await;
-    let bytes = noise(10);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    upload.send(&bytes, 0).await;
-    let (db, id) = (&stack.ctx().db, upload.id);
-    let aborted = ["UPDATE upload_sessions SET status = 'aborted' WHERE upload_id"];
-    let confirm = meanwhile(db, id, &aborted, async move { upload.confirm(0).await }).await;
-    confirm.expect_problem(409, "upload_aborted");
-    assert_eq!(confirmed(db).await, "0");
-}
-
-async fn a_worker_that_waits_for_the_one_that_took_its_lease_completes_nothing(stack: Stack) {
-    stack.stop_workers().await;
-    let bytes = noise(10);
-    let upload = stack.plan("a", &bytes, 64 * KIB).await;
-    upload.send_and_confirm(&bytes, [0]).await;
-    upload.complete().await.expect(202);
-    let (db, id, lease) = (&stack.ctx().db, upload.id, Uuid::new_v4());
-    rows::claim(db, id, lease, MINUTE, now()).await.unwrap().expect("it is free");
-    let taken = ["UPDATE upload_sessions SET lease_id = gen_random_uuid() WHERE upload_id"];
-    let integrity = rows::Integrity { level: "size_only", value: None };
-    let finish = {
-        let db = db.clone();
-        async move { rows::finish(&db, id, lease, integrity, now()).await }
-    };
-    let finished = meanwhile(db, id, &taken, finish).await;
-    assert!(matches!(finished, Err(rows::Error::LeaseLost)), "{finished:?}");
-    assert_eq!(upload.status().await, "pending_assembly");
-}
-
-/// What comes of `act` where somebody else has made these changes to the upload before it and commits them while
-/// it waits for the row.
-async fn meanwhile<T: Send + 'static>(
-    db: &Db,
-    id: Uuid,
-    changes: &[&str],
-    act: impl Future<Output = T> + Send + 'static,
-) -> T {
-    let other = db::begin(db).await.unwrap();
-    for change in changes {
-        other.execute_unprepared(&format!("{change} = '{id}'")).await.unwrap();
-    }
-    let act = tokio::spawn(act);
-    let waiting = "SELECT pid::text AS pid FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it waits for the row", || async {
-        (!all::<String>(db, waiting, &["pid"]).await.is_empty()).then_some(())
-    })
-    .await;
-    other.commit().await.unwrap();
-    act.await.unwrap()
-}
-
-/// So many chunks are confirmed, of all uploads.
-async fn confirmed(db: &Db) -> String {
-    let sql =
-        "SELECT count(*)::text AS confirmed FROM upload_chunks WHERE confirmed_at IS NOT NULL";
-    all::<String>(db, sql, &["confirmed"]).await.remove(0).remove(0)
-}
-
-async fn asked<T>(gate: &Gate, request: impl Future<Output = T>) -> (usize, T) {
-    let before = gate.asked();
-    let answer = request.await;
-    (gate.asked() - before, answer)
-}
-
 async fn kept(stack: &Stack, upload: &Upload, count: i64) {
     let db = &stack.ctx().db;
     let sql = format!(
@@ -396,7 +250,8 @@ async fn kept(stack: &Stack, upload: &Upload, count: i64) {
     assert_eq!(found[0], [count.to_string(), count.to_string()]);
 }
 
-async fn all<T: TryGetable>(db: &Db, sql: &str, columns: &[&str]) -> Vec<Vec<T>> {
+/// The rows that a statement answers, each by these columns.
+pub async fn all<T: TryGetable>(db: &Db, sql: &str, columns: &[&str]) -> Vec<Vec<T>> {
     let found = db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap();
     let row =
         |row: &sea_orm::QueryResult| columns.iter().map(|c| row.try_get("", c).unwrap()).collect();

@@ -116,19 +116,17 @@ static SHARED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// And where it moves on, or has its life slid.
+/// And where it moves on, or has its life slid; not where another confirm has just done so.
 static MOVING: LazyLock<String> = LazyLock::new(|| {
-    confirming(&moves(
-        Event::ConfirmChunk,
-        "$5",
-        "",
-        &[("expires_at", "GREATEST(before.expires_at, $4)")],
-    ))
+    let changes = "AND (before.status <> 'uploading' OR before.expires_at < $6)";
+    let set = [("expires_at", "GREATEST(before.expires_at, $4)")];
+    confirming(&moves(Event::ConfirmChunk, "$5", changes, &set))
 });
 
 /// The text is the same for any number of chunks, so it is prepared once a connection. What it reads is as it was
 /// before it: so many were confirmed, and those of `seen` that were not are so now; what others confirm at the same
-/// time may not be counted yet. Each of these is looked up by itself; of a join PostgreSQL makes a scan of all chunks of the upload, for one as for a thousand.
+/// time may not be counted yet. Each of `seen` is looked up by itself; of a join PostgreSQL makes a scan of all chunks
+/// of the upload, for one as for a thousand.
 fn confirming(session: &str) -> String {
     format!(
         "WITH {session}, seen AS (

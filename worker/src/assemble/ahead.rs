@@ -1,7 +1,7 @@
 //! Copying while the client still sends: a part is made as soon as all of its chunks are confirmed, so that little
 //! is left once the client says that all is sent. It costs no call to S3 more but for what is sent anew, and gives
-//! way to uploads that wait for their end. Nothing depends on it: what is not copied ahead, or fails to be, is copied then; so is a part
-//! of which one chunk was sent anew after it was made of several.
+//! way to uploads that wait for their end. Nothing depends on it: what is not copied ahead, or fails to be, is copied
+//! then; so is a part of which one chunk was sent anew after it was made of several.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
