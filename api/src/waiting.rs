@@ -109,13 +109,13 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// The row once it has this status, can no longer get it, or the time is over.
+/// The upload once it has this status, can no longer get it, or the time is over.
 pub async fn wait(
     state: &State,
     upload_id: Uuid,
     status: Status,
     timeout: Duration,
-) -> Result<rows::Upload, Problem> {
+) -> Result<rows::WithChunks, Problem> {
     let permit = state.polls.try_acquire();
     let deadline = Instant::now() + timeout;
     let (seat, free) = state.waiting.sit(upload_id);
@@ -123,16 +123,16 @@ pub async fn wait(
     loop {
         // Made before the look, so that news in between are not missed.
         let moved = seat.moved.notified();
-        let row = rows::find(&state.ctx.db, upload_id).await?;
-        let stands = row.status_at(now());
+        let found = rows::find_with_chunks(&state.ctx.db, upload_id).await?;
+        let stands = found.upload.status_at(now());
         seat.saw(stands);
         let settled = stands == status || stands.is_final() || stands == Status::Failed;
         if settled || !may_wait || Instant::now() >= deadline {
-            return Ok(row);
+            return Ok(found);
         }
         tokio::select! {
             _ = timeout_at(deadline, moved) => {}
-            () = state.shutdown.cancelled() => return Ok(row),
+            () = state.shutdown.cancelled() => return Ok(found),
         }
     }
 }

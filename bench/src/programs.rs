@@ -145,7 +145,7 @@ impl Running {
         cpu_of(&self.id()?.to_string(), Whose::Its)
     }
 
-    fn id(&self) -> anyhow::Result<u32> {
+    pub fn id(&self) -> anyhow::Result<u32> {
         self.child.id().with_context(|| format!("it has ended: {}", self.log()))
     }
 
@@ -162,12 +162,9 @@ pub enum Whose {
     Childrens,
 }
 
-/// The processor time of a process, in steps of 10 ms. `self` is this one. See proc(5), `/proc/pid/stat`.
+/// The processor time of a process, in steps of 10 ms. `self` is this one.
 pub fn cpu_of(process: &str, whose: Whose) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in brackets, may hold anything; behind it the third field begins.
-    let (_, fields) = stat.rsplit_once(") ").context("an unknown /proc/pid/stat")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
+    let fields = fields(process)?;
     let first = match whose {
         Whose::Its => 11,
         Whose::Childrens => 13,
@@ -180,4 +177,39 @@ pub fn cpu_of(process: &str, whose: Whose) -> anyhow::Result<Duration> {
         .sum::<Result<u64, _>>()?;
     // Linux shows hundredths of a second, whatever its own clock.
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// The servers that `bench/run` has started, each with its name.
+pub fn servers() -> anyhow::Result<Vec<(String, u32)>> {
+    let servers = variable("BENCH_SERVERS")?;
+    let server = |server: &str| {
+        let (process, name) = server.split_once('=')?;
+        Some((name.to_owned(), process.parse().ok()?))
+    };
+    servers.split_whitespace().map(|text| server(text).context("BENCH_SERVERS")).collect()
+}
+
+/// The processor time of a process and of those that it has started: PostgreSQL has one for each connection.
+pub fn cpu_of_family(process: u32) -> anyhow::Result<Duration> {
+    let parent = process.to_string();
+    let mut sum = cpu_of(&parent, Whose::Its)? + cpu_of(&parent, Whose::Childrens)?;
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(child) = name.to_str().filter(|name| name.parse::<u32>().is_ok()) else {
+            continue;
+        };
+        // One that ends meanwhile counts as one that has ended, the next time.
+        if fields(child).is_ok_and(|fields| fields.get(1) == Some(&parent)) {
+            sum += cpu_of(child, Whose::Its).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
+/// What stands behind the name of a process in `/proc/pid/stat`: its state, its parent and so on, see proc(5).
+fn fields(process: &str) -> anyhow::Result<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").context("an unknown /proc/pid/stat")?;
+    Ok(fields.split(' ').map(str::to_owned).collect())
 }

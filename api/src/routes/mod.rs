@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use upflow_core::Context;
 use upflow_core::db::now;
 use upflow_core::storage::{ObjectKey, Signer};
-use upflow_core::uploads::{self as rows, ConfirmedChunks, Declared};
+use upflow_core::uploads::{self as rows, Declared, WithChunks};
 use uuid::Uuid;
 
 use crate::auth::{Access, Pace};
@@ -58,20 +58,21 @@ pub type Shared = Arc<State>;
 pub const MAX_POLLS: usize = 6_000;
 
 /// The row as clients see it, with its chunks.
-async fn shown(ctx: &Context, row: rows::Upload) -> Result<Upload, Problem> {
-    let chunks = rows::confirmed_chunks(&ctx.db, row.upload_id).await?;
-    Ok(with_chunks(row, chunks))
+async fn shown(ctx: &Context, upload: rows::Upload) -> Result<Upload, Problem> {
+    let chunks = rows::confirmed_chunks(&ctx.db, upload.upload_id).await?;
+    Ok(with_chunks(WithChunks { upload, chunks }))
 }
 
-fn with_chunks(row: rows::Upload, chunks: ConfirmedChunks) -> Upload {
-    let plan = row.plan();
+fn with_chunks(found: WithChunks) -> Upload {
+    let WithChunks { upload, chunks } = found;
+    let plan = upload.plan();
     let progress = Progress {
         confirmed: chunks.indexes.len() as i64,
         confirmed_bytes: chunks.indexes.iter().map(|index| plan.chunk_len(*index)).sum(),
         assembled: chunks.copied,
         indexes: Some(chunks.indexes),
     };
-    Upload::new(row, progress, now())
+    Upload::new(upload, progress, now())
 }
 
 /// Notes what is declared, then signs: a URL is never out before the row knows how long it lives. Answers

@@ -14,7 +14,7 @@ use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::storage::ObjectKey;
 use upflow_core::uploads::{
-    self as rows, ConfirmedChunks, Created, Cursor, Filter, Quota, Requested,
+    self as rows, ConfirmedChunks, Created, Cursor, Filter, Quota, Requested, WithChunks,
 };
 use uuid::Uuid;
 
@@ -108,7 +108,8 @@ impl Uploads {
                     true => Vec::new(),
                     false => signed(ctx, &ctx.storage.signer(now).await?, &row, &init.chunks)?,
                 };
-                (row.expires_at, with_chunks(row, ConfirmedChunks::default()), presigned)
+                let new = WithChunks { upload: row, chunks: ConfirmedChunks::default() };
+                (new.upload.expires_at, with_chunks(new), presigned)
             }
             // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
             Created::Replayed(row) if row.status_at(now).takes_chunks() => {
@@ -173,15 +174,15 @@ impl Uploads {
                 detail: "must be 0 to 60".to_owned(),
             }]));
         }
-        let row = match wait_for.0 {
-            None => rows::find(&state.ctx.db, upload_id.0).await?,
+        let found = match wait_for.0 {
+            None => rows::find_with_chunks(&state.ctx.db, upload_id.0).await?,
             Some(status) => {
                 let timeout = Duration::from_secs(timeout.unsigned_abs().into());
                 waiting::wait(&state, upload_id.0, status.into(), timeout).await?
             }
         };
-        let owner = caller.is_operator().then(|| row.owner.clone());
-        Ok(Answer(Upload { owner, ..shown(&state.ctx, row).await? }))
+        let owner = caller.is_operator().then(|| found.upload.owner.clone());
+        Ok(Answer(Upload { owner, ..with_chunks(found) }))
     }
 
     /// List uploads
@@ -271,8 +272,7 @@ impl Uploads {
             return Err(Problem::conflict(status));
         }
         verify::reconcile(ctx, &row, now()).await?;
-        let row = rows::find(&ctx.db, upload_id.0).await?;
-        Ok(Answer(shown(ctx, row).await?))
+        Ok(Answer(with_chunks(rows::find_with_chunks(&ctx.db, upload_id.0).await?)))
     }
 
     /// Complete an upload
@@ -294,8 +294,10 @@ impl Uploads {
         let ctx = &state.ctx;
         let upload_id = upload_id.0;
         let mut requested = rows::request_assembly(&ctx.db, upload_id, now()).await?;
-        if let Requested::Incomplete(row, missing) = requested {
-            let (rejected, left) = match verify::confirm_missing(ctx, &row, &missing, now()).await {
+        if let Requested::Incomplete(found) = requested {
+            let (upload, missing) = (&found.upload, found.missing());
+            let (rejected, left) = match verify::confirm_missing(ctx, upload, &missing, now()).await
+            {
                 // Another call has completed it meanwhile: the next look says so.
                 Err(Problem::Conflict(..)) => (Vec::new(), 0),
                 confirmed => confirmed?,
@@ -305,23 +307,21 @@ impl Uploads {
                 return Err(Problem::new(Code::ConfirmInProgress, detail));
             }
             requested = match rows::request_assembly(&ctx.db, upload_id, now()).await? {
-                Requested::Incomplete(_, missing) => return Err(incomplete(missing, &rejected)),
+                Requested::Incomplete(found) => return Err(incomplete(found.missing(), &rejected)),
                 requested => requested,
             };
         }
         match requested {
-            Requested::Moved(row) => {
+            Requested::Moved(found) => {
                 tracing::info!(upload.id = %upload_id, "to be assembled");
                 tokio::join!(announce(ctx, upload_id), ctx.queue.tell(upload_id));
-                Ok(CompleteAnswer::Assembling(Answer(shown(ctx, row).await?)))
+                Ok(CompleteAnswer::Assembling(Answer(with_chunks(found))))
             }
-            Requested::Already(row) if row.status == Status::Completed => {
-                Ok(CompleteAnswer::Completed(Answer(shown(ctx, row).await?)))
+            Requested::Already(found) if found.upload.status == Status::Completed => {
+                Ok(CompleteAnswer::Completed(Answer(with_chunks(found))))
             }
-            Requested::Already(row) => {
-                Ok(CompleteAnswer::Assembling(Answer(shown(ctx, row).await?)))
-            }
-            Requested::Incomplete(_, missing) => Err(incomplete(missing, &[])),
+            Requested::Already(found) => Ok(CompleteAnswer::Assembling(Answer(with_chunks(found)))),
+            Requested::Incomplete(found) => Err(incomplete(found.missing(), &[])),
         }
     }
 

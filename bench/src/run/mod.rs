@@ -4,6 +4,7 @@
 mod bare;
 mod confirm;
 mod file;
+mod files;
 mod load;
 mod parts;
 mod plot;
@@ -35,6 +36,8 @@ enum Section {
     Confirm,
     /// Two hundred uploads at once; two APIs
     Load,
+    /// Many files of one chunk
+    Files,
     /// 10,000 chunks of 64 KiB
     Small,
     /// A file of 1 GiB
@@ -74,6 +77,9 @@ pub struct Scale {
     /// MiB of the file
     #[arg(long, default_value = "1024")]
     file_mib: usize,
+    /// Files of one chunk
+    #[arg(long, default_value = "2000")]
+    files: usize,
     /// Chunks of 64 KiB
     #[arg(long, default_value = "10000")]
     small: usize,
@@ -119,11 +125,14 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         if wanted(Section::Confirm) {
             report.add(confirm::confirm(kind, &dir, scale).await?)?;
         }
-        // The embedded store syncs each of thousands of objects to disk: such a load would measure the disk.
+        // The embedded store syncs each of thousands of objects to disk: such loads would measure the disk.
         if wanted(Section::Load) && kind == Kind::Seaweedfs {
             let (rows, bars) = load::load(kind, &dir, scale).await?;
             report.bars.extend(bars);
             report.add(rows)?;
+        }
+        if wanted(Section::Files) && kind == Kind::Seaweedfs {
+            report.add(files::files(kind, &dir, scale).await?)?;
         }
         if wanted(Section::Small) {
             for eager in [true, false] {

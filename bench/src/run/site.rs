@@ -122,6 +122,20 @@ impl Site {
         self.server.delete(key).await
     }
 
+    /// Waits until no chunk of any upload is left.
+    pub async fn no_chunks(&self) -> anyhow::Result<()> {
+        let (client, bucket) = (&self.server.client, &self.server.bucket);
+        loop {
+            let list = client.list_objects_v2().bucket(bucket).into_paginator().send();
+            let pages = list.try_collect().await?;
+            let mut keys = pages.iter().flat_map(|page| page.contents()).flat_map(|o| o.key());
+            if !keys.any(|key| key.contains("/chunks/")) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Ends the programs, and removes the bucket with all that is in it.
     pub async fn end(self) -> anyhow::Result<()> {
         self.worker.end().await?;

@@ -18,6 +18,7 @@ pub const SUITE: Suite = suite! { "flow":
     a_file_with_the_whole_checksum_given_at_init_comes_out_whole,
     a_file_unlike_the_checksum_given_at_init_fails_and_can_be_mended,
     a_file_unlike_its_checksum_fails_too_where_its_chunks_have_none,
+    a_chunk_declared_anew_without_a_checksum_takes_other_bytes,
     a_file_with_a_checksum_counts_as_compared_also_where_its_chunks_have_none,
     filenames_of_every_kind_come_out_as_they_went_in,
     urls_that_ride_along_with_init_work,
@@ -141,6 +142,27 @@ async fn a_file_unlike_the_checksum_given_at_init_fails_and_can_be_mended(stack:
     upload.complete_and_wait().await;
     upload.assert_whole(&right).await;
     assert!(upload.get().await.get("failure").is_none());
+}
+
+/// In one call with a chunk that has one.
+async fn a_chunk_declared_anew_without_a_checksum_takes_other_bytes(stack: Stack) {
+    let bytes = noise(2 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    for index in 0..2 {
+        upload.presign(index, Some(crc64(b"other bytes"))).await;
+    }
+    let anew = json!({ "chunks": [
+        { "chunk_index": 0 },
+        { "chunk_index": 1, "checksum": crc64(&upload.cut(&bytes, 1)) },
+    ] });
+    let answer = stack.post(&upload.path("/chunks/presign"), anew).await.expect(200);
+    for index in 0..2 {
+        let sent = upload.put(&answer["chunks"][index], upload.cut(&bytes, index)).await;
+        assert_eq!(sent, 200);
+        upload.confirm(index).await.expect(200);
+    }
+    upload.complete_and_wait().await;
+    upload.assert_whole(&bytes).await;
 }
 
 /// Forty are confirmed by a listing where there is nothing to compare; and `complete` finds them so.

@@ -109,7 +109,9 @@ async fn ask_everything(db: &Db) {
     rows::traceparent(db, id).await.unwrap();
     rows::statuses(db, &[id, upload(8)], now).await.unwrap();
     rows::progress(db, &[id, upload(8)]).await.unwrap();
-    assert_eq!(rows::confirmed_chunks(db, id).await.unwrap().indexes.len(), 9_999);
+    let chunks = rows::confirmed_chunks(db, id).await.unwrap();
+    assert_eq!(chunks.indexes.len(), 9_999);
+    assert_eq!(rows::find_with_chunks(db, id).await.unwrap().chunks, chunks);
     rows::events(db, id).await.unwrap();
     rows::known(db, &[id, upload(8)]).await.unwrap();
     rows::chunk_rows(db, id, None).await.unwrap();

@@ -48,3 +48,10 @@ pub(super) fn names(statuses: &[Status]) -> String {
     let names = statuses.iter().map(|status| format!("'{}'", status.name()));
     names.collect::<Vec<_>>().join(", ")
 }
+
+/// As one parameter, to be cast to `integer[]`: the text of a statement is the same for any number of them, and so it
+/// is prepared once.
+pub(super) fn array(indexes: &[i32]) -> String {
+    let indexes: Vec<String> = indexes.iter().map(i32::to_string).collect();
+    format!("{{{}}}", indexes.join(","))
+}

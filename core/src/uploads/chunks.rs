@@ -1,19 +1,19 @@
 //! The chunks of an upload, and what else clients do to it: ask for the assembly, take it back.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
-    QueryFilter, QueryOrder, Statement,
+    FromQueryResult, QueryFilter, QueryOrder, Statement,
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use super::at_once::{columns, moves};
-use super::{Error, Upload, apply, confirmed_chunks, find, lock, moves_at};
+use super::at_once::{array, columns, moves};
+use super::with_chunks::of_upload;
+use super::{Error, Upload, WithChunks, apply, confirmed_chunks, lock, moves_at};
 use crate::db::{self, Db};
 use crate::entity::{chunk, session};
 use crate::lifecycle::{Event, Status};
@@ -21,11 +21,11 @@ use crate::lifecycle::{Event, Status};
 #[derive(Debug)]
 pub enum Requested {
     /// The upload has moved to `pending_assembly`; a job is due.
-    Moved(Upload),
+    Moved(WithChunks),
     /// It was there, or completed, already.
-    Already(Upload),
-    /// These chunks of the upload are not confirmed.
-    Incomplete(Box<Upload>, Vec<i32>),
+    Already(WithChunks),
+    /// Not all of its chunks are confirmed.
+    Incomplete(WithChunks),
 }
 
 /// The chunk rows of these indexes (all of them where `None`), in order; rows that are only declared
@@ -38,13 +38,9 @@ pub async fn chunk_rows<C: ConnectionTrait>(
     let mut query = chunk::Entity::find().filter(chunk::Column::UploadId.eq(id));
     query = match indexes {
         None => query,
-        // One text for any number of them, so that it is prepared once.
         Some(indexes) if db.get_database_backend() == DbBackend::Postgres => {
-            let array = indexes.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
-            query.filter(Expr::cust_with_values(
-                "chunk_index = ANY($1::integer[])",
-                [format!("{{{array}}}")],
-            ))
+            let any = Expr::cust_with_values("chunk_index = ANY($1::integer[])", [array(indexes)]);
+            query.filter(any)
         }
         Some(indexes) => query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied())),
     };
@@ -157,17 +153,20 @@ const UNCONFIRM: &str = "
 /// Moves the upload to `pending_assembly` when every chunk is confirmed.
 pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Requested, Error> {
     if db.get_database_backend() == DbBackend::Postgres {
-        if let Some(upload) = request_at_once(db, id, now).await? {
-            return Ok(Requested::Moved(upload));
+        let found = request_at_once(db, id, now).await?;
+        if found.moved {
+            return Ok(Requested::Moved(found.upload));
         }
         // Mostly since chunks are missing. Without a lock: whatever is said of it may change at once.
-        if let Some(otherwise) = not_to_be_moved(db, find(db, id).await?, now).await? {
+        if let Some(otherwise) = not_to_be_moved(found.upload, now)? {
             return Ok(otherwise);
         }
     }
     let tx = db::begin(db).await?;
     let upload = lock(&tx, id, LockType::Update).await?;
-    if let Some(otherwise) = not_to_be_moved(&tx, upload.clone(), now).await? {
+    let chunks = confirmed_chunks(&tx, id).await?;
+    let found = WithChunks { upload: upload.clone(), chunks: chunks.clone() };
+    if let Some(otherwise) = not_to_be_moved(found, now)? {
         return Ok(otherwise);
     }
     let mut afresh =
@@ -180,10 +179,11 @@ pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<R
     let status = apply(&tx, &upload, Event::RequestAssembly, None, now, afresh).await?;
     tx.commit().await?;
     let updated_at = moves_at(&upload, now);
-    Ok(Requested::Moved(Upload { status, failure: None, updated_at, ..upload }))
+    let upload = Upload { status, failure: None, updated_at, ..upload };
+    Ok(Requested::Moved(WithChunks { upload, chunks }))
 }
 
-/// The transaction of [`request_assembly`] as one statement.
+/// The transaction of [`request_assembly`] as one statement, which answers the upload as it was where it has not moved.
 static REQUEST: LazyLock<String> = LazyLock::new(|| {
     let condition = "AND before.total_chunks = (
         SELECT count(*) FROM upload_chunks WHERE upload_id = $1 AND confirmed_at IS NOT NULL
@@ -202,40 +202,40 @@ static REQUEST: LazyLock<String> = LazyLock::new(|| {
         ("lease_until", &lease_until),
     ];
     format!(
-        "WITH {moves} SELECT {columns} FROM session",
+        "WITH {moves}
+        SELECT {moved}, TRUE AS moved, {chunks} AS chunks FROM session
+        UNION ALL
+        SELECT {as_it_was}, FALSE, {chunks} FROM upload_sessions
+        WHERE upload_id = $1 AND NOT EXISTS (SELECT FROM session)",
         moves = moves(Event::RequestAssembly, "$3", condition, &set),
-        columns = columns::<session::Entity>("session"),
+        moved = columns::<session::Entity>("session"),
+        as_it_was = columns::<session::Entity>("upload_sessions"),
+        chunks = of_upload(DbBackend::Postgres, "$1"),
     )
 });
 
-async fn request_at_once(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Option<Upload>, Error> {
+#[derive(FromQueryResult)]
+struct Found {
+    moved: bool,
+    #[sea_orm(nested)]
+    upload: WithChunks,
+}
+
+async fn request_at_once(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Found, Error> {
     let values = [id.into(), now.into(), Uuid::now_v7().into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, REQUEST.as_str(), values);
-    Ok(session::Entity::find().from_raw_sql(statement).one(db).await?)
+    Found::find_by_statement(statement).one(db).await?.ok_or(Error::NotFound)
 }
 
 /// What is to be said of an upload that does not move to its assembly; `None` where it does.
-async fn not_to_be_moved<C: ConnectionTrait>(
-    db: &C,
-    upload: Upload,
-    now: DateTime<Utc>,
-) -> Result<Option<Requested>, Error> {
-    match upload.status_at(now) {
-        Status::PendingAssembly | Status::Completed => {
-            return Ok(Some(Requested::Already(upload)));
-        }
-        status if Event::RequestAssembly.apply(status).is_none() => {
-            return Err(Error::Conflict(status));
-        }
-        _ => {}
+fn not_to_be_moved(found: WithChunks, now: DateTime<Utc>) -> Result<Option<Requested>, Error> {
+    let whole = found.chunks.indexes.len() == found.upload.total_chunks as usize;
+    match found.upload.status_at(now) {
+        Status::PendingAssembly | Status::Completed => Ok(Some(Requested::Already(found))),
+        status if Event::RequestAssembly.apply(status).is_none() => Err(Error::Conflict(status)),
+        _ if whole => Ok(None),
+        _ => Ok(Some(Requested::Incomplete(found))),
     }
-    let confirmed = confirmed_chunks(db, upload.upload_id).await?.indexes;
-    if confirmed.len() == upload.total_chunks as usize {
-        return Ok(None);
-    }
-    let confirmed: HashSet<i32> = confirmed.into_iter().collect();
-    let missing = (0..upload.total_chunks).filter(|index| !confirmed.contains(index)).collect();
-    Ok(Some(Requested::Incomplete(Box::new(upload), missing)))
 }
 
 /// Writes ascending indexes as ranges, `0-3, 7`, for people.

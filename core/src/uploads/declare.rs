@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::at_once::{columns, names};
+use super::at_once::{array, columns, names};
 use super::{Error, Upload, lock};
 use crate::checksum::Checksum;
 use crate::db::{self, Db};
@@ -72,8 +72,7 @@ pub(super) async fn write_declared(
     id: Uuid,
     declared: &[Declared],
 ) -> Result<(), Error> {
-    let without: Vec<i32> =
-        declared.iter().filter(|d| d.checksum.is_none()).map(|d| d.index).collect();
+    let without = without_checksum(declared);
     if !without.is_empty() {
         chunk::Entity::update_many()
             .set(chunk::ActiveModel { declared_checksum: Set(None), ..Default::default() })
@@ -111,6 +110,10 @@ pub(super) fn with_checksum(declared: &[Declared]) -> Vec<WithChecksum> {
     declared.iter().filter_map(row).collect()
 }
 
+fn without_checksum(declared: &[Declared]) -> Vec<i32> {
+    declared.iter().filter(|declared| declared.checksum.is_none()).map(|d| d.index).collect()
+}
+
 /// What [`declare_rows`] does, with one text for any number of chunks, and one value for all of them: of a
 /// thousand rows, three thousand parameters take longer than to sign a thousand URLs.
 const INSERT: &str = "
@@ -123,8 +126,8 @@ const ON_CONFLICT: &str = "
         confirmed_at = CASE WHEN upload_chunks.checksum = excluded.declared_checksum
             THEN upload_chunks.confirmed_at END";
 
-/// The transaction of [`declare`] as one statement, and so one round trip instead of five, where each chunk
-/// has a checksum. The session's row is locked before any chunk is written, since these come out of it.
+/// The transaction of [`declare`] as one statement, and so one round trip instead of five. The session's row is
+/// locked before any chunk is written, since these come out of it.
 static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
     let statuses = names(Event::ConfirmChunk.from());
     format!(
@@ -136,13 +139,17 @@ static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
             RETURNING *
         ), declared AS (
             {INSERT} session, json_to_recordset($2::json) {ON_CONFLICT}
+        ), cleared AS (
+            UPDATE upload_chunks SET declared_checksum = NULL
+            WHERE upload_id = $1 AND chunk_index = ANY($6::integer[]) AND declared_checksum IS NOT NULL
+                AND EXISTS (SELECT FROM session)
         )
         SELECT {columns} FROM session",
         columns = columns::<session::Entity>("session")
     )
 });
 
-/// `None`: it has to be done step by step, or cannot be done.
+/// `None`: it cannot be done.
 async fn declare_at_once(
     db: &Db,
     id: Uuid,
@@ -151,13 +158,10 @@ async fn declare_at_once(
     life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
-    let rows = with_checksum(declared);
-    if rows.len() < declared.len() {
-        return Ok(None);
-    }
-    let rows = json!(rows).to_string();
+    let rows = json!(with_checksum(declared)).to_string();
+    let without = array(&without_checksum(declared));
     let (life, url_life) = (now + life, now + url_life);
-    let values = [id.into(), rows.into(), life.into(), url_life.into(), now.into()];
+    let values = [id.into(), rows.into(), life.into(), url_life.into(), now.into(), without.into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE.as_str(), values);
     Ok(session::Entity::find().from_raw_sql(statement).one(db).await?)
 }

@@ -15,6 +15,7 @@ mod create;
 mod declare;
 mod janitor;
 mod read;
+mod with_chunks;
 
 pub use assembly::{
     Integrity, LetGo, claim, claim_ahead, finish, give_up, hand_back, let_go, lose_chunks, renew,
@@ -30,9 +31,10 @@ pub use janitor::{
     stale_assemblies, take_stale_assemblies, take_task, to_clean,
 };
 pub use read::{
-    ConfirmedChunks, Cursor, Filter, Progress, Stats, confirmed_chunks, count_by_status, events,
-    find, held, list, owner, progress, stats, statuses, traceparent,
+    Cursor, Filter, Progress, Stats, count_by_status, events, find, held, list, owner, progress,
+    stats, statuses, traceparent,
 };
+pub use with_chunks::{ConfirmedChunks, WithChunks, confirmed_chunks, find_with_chunks};
 
 use std::time::Duration;
 

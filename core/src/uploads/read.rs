@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect, Statement,
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    Statement,
 };
 use uuid::Uuid;
 
@@ -231,44 +231,4 @@ pub async fn count_by_status(db: &Db) -> Result<Vec<(Status, i64)>, Error> {
         .into_tuple()
         .all(db)
         .await?)
-}
-
-/// The confirmed chunks of an upload: their indexes in order, and how many are in parts of the final object.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConfirmedChunks {
-    pub indexes: Vec<i32>,
-    pub copied: i64,
-}
-
-#[derive(FromQueryResult)]
-struct ConfirmedRow {
-    indexes: Option<String>,
-    copied: i64,
-}
-
-/// One row for all of them: ten thousand rows would take longer to read than all the rest of an answer.
-pub async fn confirmed_chunks<C: ConnectionTrait>(
-    db: &C,
-    id: Uuid,
-) -> Result<ConfirmedChunks, Error> {
-    let list = match db.get_database_backend() {
-        DbBackend::Postgres => "string_agg(CAST(chunk_index AS text), ',')",
-        _ => "group_concat(chunk_index, ',')",
-    };
-    let copied = "COALESCE(SUM(CASE WHEN copied_etag = etag THEN 1 ELSE 0 END), 0)";
-    let row = chunk::Entity::find()
-        .select_only()
-        .column_as(Expr::cust(list), "indexes")
-        .column_as(Expr::cust(copied), "copied")
-        .filter(chunk::Column::UploadId.eq(id))
-        .filter(chunk::Column::ConfirmedAt.is_not_null())
-        .into_model::<ConfirmedRow>()
-        .one(db)
-        .await?;
-    let Some(ConfirmedRow { indexes: Some(list), copied }) = row else {
-        return Ok(ConfirmedChunks::default());
-    };
-    let mut indexes: Vec<i32> = list.split(',').filter_map(|index| index.parse().ok()).collect();
-    indexes.sort_unstable();
-    Ok(ConfirmedChunks { indexes, copied })
 }
