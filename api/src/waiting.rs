@@ -13,7 +13,7 @@ use upflow_core::Context;
 use upflow_core::db::now;
 use upflow_core::lifecycle::Status;
 use upflow_core::queue::{Listener, News};
-use upflow_core::uploads as rows;
+use upflow_core::uploads::{self as rows, WithChunks};
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -87,12 +87,14 @@ impl Waiting {
 }
 
 impl Seat<'_> {
-    fn saw(&self, status: Status) {
+    /// Sees that it has this status; whether that is the one which is waited for, or that cannot come any more.
+    fn settled(&self, status: Status, awaited: Status) -> bool {
         self.waiting.with(|all| {
             if let Some(awaited) = all.get_mut(&self.upload_id) {
                 awaited.seen = Some(status);
             }
         });
+        status == awaited || status.is_final() || status == Status::Failed
     }
 }
 
@@ -115,24 +117,29 @@ pub async fn wait(
     upload_id: Uuid,
     status: Status,
     timeout: Duration,
-) -> Result<rows::WithChunks, Problem> {
+) -> Result<WithChunks, Problem> {
     let permit = state.polls.try_acquire();
     let deadline = Instant::now() + timeout;
     let (seat, free) = state.waiting.sit(upload_id);
     let may_wait = free && permit.is_ok();
+    let db = &state.ctx.db;
+    // Made before each look, so that news in between are not missed.
+    let mut moved = seat.moved.notified();
+    // Mostly there is something to wait for, and its chunks are not read, nor held meanwhile.
+    let upload = rows::find(db, upload_id).await?;
+    if seat.settled(upload.status_at(now()), status) || !may_wait || Instant::now() >= deadline {
+        let chunks = rows::confirmed_chunks(db, upload_id).await?;
+        return Ok(WithChunks { upload, chunks });
+    }
     loop {
-        // Made before the look, so that news in between are not missed.
-        let moved = seat.moved.notified();
-        let found = rows::find_with_chunks(&state.ctx.db, upload_id).await?;
-        let stands = found.upload.status_at(now());
-        seat.saw(stands);
-        let settled = stands == status || stands.is_final() || stands == Status::Failed;
-        if settled || !may_wait || Instant::now() >= deadline {
+        let over = tokio::select! {
+            woken = timeout_at(deadline, moved) => woken.is_err(),
+            () = state.shutdown.cancelled() => true,
+        };
+        moved = seat.moved.notified();
+        let found = rows::find_with_chunks(db, upload_id).await?;
+        if seat.settled(found.upload.status_at(now()), status) || over {
             return Ok(found);
-        }
-        tokio::select! {
-            _ = timeout_at(deadline, moved) => {}
-            () = state.shutdown.cancelled() => return Ok(found),
         }
     }
 }

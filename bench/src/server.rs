@@ -56,7 +56,7 @@ pub struct Server {
     pub place: Place,
     http: reqwest::Client,
     /// Ends when this is dropped.
-    _process: Option<Child>,
+    process: Option<Child>,
 }
 
 /// What is sent again and again, with its checksum.
@@ -105,7 +105,12 @@ impl Server {
         let text = str::to_owned;
         let (bucket, region) = (text("upflow"), text("us-east-1"));
         let place = Place { endpoint, bucket, region, key: text(key), secret: text(secret) };
-        Ok(Server { _process: Some(process), ..Server::at(place) })
+        Ok(Server { process: Some(process), ..Server::at(place) })
+    }
+
+    /// Of `upflow s3`, where it is that.
+    pub fn process(&self) -> Option<u32> {
+        self.process.as_ref()?.id()
     }
 
     /// The one that `scripts/lib/services.sh` started.
@@ -141,7 +146,7 @@ impl Server {
             bucket: place.bucket.clone(),
             place,
             http: reqwest::Client::new(),
-            _process: None,
+            process: None,
         }
     }
 

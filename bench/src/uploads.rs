@@ -68,13 +68,15 @@ impl Api {
         Ok(Upload { id: text(&init, "upload_id")?.to_owned(), chunks })
     }
 
-    /// Begins an upload of one chunk, whose URL comes along.
+    /// Begins an upload of one chunk, whose URL comes along, by a request like that of our clients.
     pub async fn init_one(&self, body: &Body) -> anyhow::Result<(Upload, Value)> {
         let init = json!({
-            "filename": "bench.bin", "file_size": body.bytes.len(), "chunk_size": body.bytes.len(),
+            "filename": "bench.bin", "file_size": body.bytes.len(),
             "chunks": [{ "chunk_index": 0, "checksum": body.checksum }],
         });
-        let mut init = self.call(Method::POST, "/uploads/init", Some(init)).await?;
+        let request = self.http.post(format!("{}/uploads/init", self.url)).json(&init);
+        let key = uuid::Uuid::new_v4().to_string();
+        let mut init = answered(request.header("Idempotency-Key", key)).await?;
         let upload = Upload { id: text(&init, "upload_id")?.to_owned(), chunks: 1 };
         Ok((upload, init["presigned"][0].take()))
     }
@@ -215,12 +217,17 @@ impl Api {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await?;
-        let status = answer.status();
-        let body: Value = answer.json().await.with_context(|| format!("{path}: {status}"))?;
-        ensure!(status.is_success(), "{path}: {body}");
-        Ok(body)
+        answered(request).await.with_context(|| path.to_owned())
     }
+}
+
+/// What it is answered with, which is no problem.
+async fn answered(request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    let answer = request.send().await?;
+    let status = answer.status();
+    let body: Value = answer.json().await.with_context(|| status.to_string())?;
+    ensure!(status.is_success(), "{body}");
+    Ok(body)
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> anyhow::Result<&'a str> {

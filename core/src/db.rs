@@ -50,7 +50,8 @@ pub async fn connect(settings: &DatabaseSettings) -> Result<Db, DbErr> {
         options.map_sqlx_postgres_opts(move |options| {
             options
                 .application_name("upflow")
-                .options([("statement_timeout", statement_timeout.as_str())])
+                // No statement here is one that would be faster for being compiled first.
+                .options([("statement_timeout", statement_timeout.as_str()), ("jit", "off")])
         });
     }
     Database::connect(options).await

@@ -60,19 +60,21 @@ pub const MAX_POLLS: usize = 6_000;
 /// The row as clients see it, with its chunks.
 async fn shown(ctx: &Context, upload: rows::Upload) -> Result<Upload, Problem> {
     let chunks = rows::confirmed_chunks(&ctx.db, upload.upload_id).await?;
-    Ok(with_chunks(WithChunks { upload, chunks }))
+    Ok(WithChunks { upload, chunks }.into())
 }
 
-fn with_chunks(found: WithChunks) -> Upload {
-    let WithChunks { upload, chunks } = found;
-    let plan = upload.plan();
-    let progress = Progress {
-        confirmed: chunks.indexes.len() as i64,
-        confirmed_bytes: chunks.indexes.iter().map(|index| plan.chunk_len(*index)).sum(),
-        assembled: chunks.copied,
-        indexes: Some(chunks.indexes),
-    };
-    Upload::new(upload, progress, now())
+impl From<WithChunks> for Upload {
+    fn from(found: WithChunks) -> Self {
+        let WithChunks { upload, chunks } = found;
+        let plan = upload.plan();
+        let progress = Progress {
+            confirmed: chunks.indexes.len() as i64,
+            confirmed_bytes: chunks.indexes.iter().map(|index| plan.chunk_len(*index)).sum(),
+            assembled: chunks.copied,
+            indexes: Some(chunks.indexes),
+        };
+        Upload::new(upload, progress, now())
+    }
 }
 
 /// Notes what is declared, then signs: a URL is never out before the row knows how long it lives. Answers

@@ -18,7 +18,7 @@ use upflow_core::uploads::{
 };
 use uuid::Uuid;
 
-use super::{Shared, Tag, presigned, shown, signed, with_chunks};
+use super::{Shared, Tag, presigned, shown, signed};
 use crate::announce::announce;
 use crate::answer::Answer;
 use crate::auth::Caller;
@@ -109,7 +109,7 @@ impl Uploads {
                     false => signed(ctx, &ctx.storage.signer(now).await?, &row, &init.chunks)?,
                 };
                 let new = WithChunks { upload: row, chunks: ConfirmedChunks::default() };
-                (new.upload.expires_at, with_chunks(new), presigned)
+                (new.upload.expires_at, new.into(), presigned)
             }
             // A replay may find its upload further on: then there is nothing to presign. It slides the life too.
             Created::Replayed(row) if row.status_at(now).takes_chunks() => {
@@ -182,7 +182,7 @@ impl Uploads {
             }
         };
         let owner = caller.is_operator().then(|| found.upload.owner.clone());
-        Ok(Answer(Upload { owner, ..with_chunks(found) }))
+        Ok(Answer(Upload { owner, ..found.into() }))
     }
 
     /// List uploads
@@ -272,7 +272,7 @@ impl Uploads {
             return Err(Problem::conflict(status));
         }
         verify::reconcile(ctx, &row, now()).await?;
-        Ok(Answer(with_chunks(rows::find_with_chunks(&ctx.db, upload_id.0).await?)))
+        Ok(Answer(rows::find_with_chunks(&ctx.db, upload_id.0).await?.into()))
     }
 
     /// Complete an upload
@@ -315,12 +315,12 @@ impl Uploads {
             Requested::Moved(found) => {
                 tracing::info!(upload.id = %upload_id, "to be assembled");
                 tokio::join!(announce(ctx, upload_id), ctx.queue.tell(upload_id));
-                Ok(CompleteAnswer::Assembling(Answer(with_chunks(found))))
+                Ok(CompleteAnswer::Assembling(Answer(found.into())))
             }
             Requested::Already(found) if found.upload.status == Status::Completed => {
-                Ok(CompleteAnswer::Completed(Answer(with_chunks(found))))
+                Ok(CompleteAnswer::Completed(Answer(found.into())))
             }
-            Requested::Already(found) => Ok(CompleteAnswer::Assembling(Answer(with_chunks(found)))),
+            Requested::Already(found) => Ok(CompleteAnswer::Assembling(Answer(found.into()))),
             Requested::Incomplete(found) => Err(incomplete(found.missing(), &[])),
         }
     }

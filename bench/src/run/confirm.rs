@@ -1,18 +1,17 @@
 //! Confirming, and looking at an upload, at ten thousand chunks.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_sdk_s3::types::ChecksumMode;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 
 use super::rows::{Goal, Row, Unit};
 use super::site::{Kind, Site, Wishes};
+use super::taken::Taken;
 use super::{KIB, MIB, Scale};
 use crate::programs::{Whose, cpu_of};
-use crate::server::{Body, variable};
+use crate::server::Body;
 use crate::uploads::Upload;
 
 const AT_ONCE: usize = 16;
@@ -24,27 +23,24 @@ const LOOKS: usize = 60;
 struct Confirms<'a> {
     site: &'a Site,
     upload: &'a Upload,
-    pool: PgPool,
 }
 
 pub async fn confirm(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<Vec<Row>> {
     let calls = ("UPFLOW_S3_CALLS_PER_REQUEST", AT_ONCE.to_string());
     let wishes = Wishes { settings: vec![calls], ..Wishes::default() };
     let site = Site::start(kind, folder, "confirm", wishes).await?;
-    let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(10));
-    let pool = options.connect(&variable("TEST_DATABASE_URL")?).await?;
-    sqlx::query("DROP TABLE IF EXISTS bench_floor").execute(&pool).await?;
+    let pool = &site.database;
+    sqlx::query("DROP TABLE IF EXISTS bench_floor").execute(pool).await?;
     sqlx::query("CREATE TABLE bench_floor (id uuid, chunk int, size bigint, etag text, checksum text, at timestamptz, PRIMARY KEY (id, chunk))")
-        .execute(&pool)
+        .execute(pool)
         .await?;
     let body = Body::noise(SMALL);
     eprintln!("{}: sending {} chunks to be confirmed ...", kind.name(), scale.small);
     let upload = site.api.send_unconfirmed(scale.small, &body).await?;
     let few = site.api.send(10, &body).await?;
-    let confirms = Confirms { site: &site, upload: &upload, pool };
+    let confirms = Confirms { site: &site, upload: &upload };
     let rows = confirms.measure(kind.name(), &few, scale).await;
-    sqlx::query("DROP TABLE bench_floor").execute(&confirms.pool).await?;
-    confirms.pool.close().await;
+    sqlx::query("DROP TABLE bench_floor").execute(pool).await?;
     site.end().await?;
     rows
 }
@@ -54,6 +50,7 @@ impl Confirms<'_> {
         let chunks = self.upload.chunks;
         let all: Vec<usize> = (0..chunks).collect();
         let mut found = Found::default();
+        let mut taken = Taken::of(self.site)?;
         for round in 0..scale.rounds {
             eprintln!("{on}: confirming, round {} ...", round + 1);
             self.reset().await?;
@@ -75,7 +72,9 @@ impl Confirms<'_> {
             self.reset().await?;
             let (first, rest) = all.split_at(1_000.min(chunks / 2));
             let (middle, last) = rest.split_at(rest.len() - first.len());
+            taken.begin()?;
             found.first.push(self.singles(first).await?);
+            taken.end(first.len())?;
             for batch in middle.chunks(1_000) {
                 self.site.api.confirm(self.upload, batch).await?;
             }
@@ -89,15 +88,17 @@ impl Confirms<'_> {
             }
         }
         let memory = self.site.api_process.peak_memory()? as f64 / MIB as f64;
-        Ok(found.rows(on, chunks, memory))
+        let mut rows = found.rows(on, chunks, memory);
+        rows.extend(taken.rows("confirms by confirm_chunk", on));
+        Ok(rows)
     }
 
     /// Takes all confirmations back.
     async fn reset(&self) -> anyhow::Result<()> {
         let clear = "UPDATE upload_chunks SET confirmed_at = NULL, size = NULL, etag = NULL, checksum = NULL
                      WHERE upload_id = $1::uuid";
-        sqlx::query(clear).bind(&self.upload.id).execute(&self.pool).await?;
-        sqlx::query("VACUUM ANALYZE upload_chunks").execute(&self.pool).await?;
+        sqlx::query(clear).bind(&self.upload.id).execute(&self.site.database).await?;
+        sqlx::query("VACUUM ANALYZE upload_chunks").execute(&self.site.database).await?;
         Ok(())
     }
 
@@ -132,7 +133,7 @@ impl Confirms<'_> {
 
     /// A HEAD and an INSERT for each chunk, one after the other: processor time of one, in microseconds.
     async fn bare_loop(&self) -> anyhow::Result<f64> {
-        sqlx::query("TRUNCATE bench_floor").execute(&self.pool).await?;
+        sqlx::query("TRUNCATE bench_floor").execute(&self.site.database).await?;
         let keys = self.upload.chunk_keys();
         let keys = &keys[..LOOP.min(keys.len())];
         let before = cpu_of("self", Whose::Its)?;
@@ -145,7 +146,7 @@ impl Confirms<'_> {
                 .bind(SMALL as i64)
                 .bind("0123456789abcdef0123456789abcdef")
                 .bind("AAAAAAAAAAA=")
-                .execute(&self.pool)
+                .execute(&self.site.database)
                 .await?;
         }
         let cpu = cpu_of("self", Whose::Its)? - before;

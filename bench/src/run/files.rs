@@ -2,7 +2,7 @@
 //! processor time each of them takes.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -10,8 +10,8 @@ use reqwest::Method;
 
 use super::rows::{Goal, Row, Unit};
 use super::site::{Kind, Site, Wishes};
+use super::taken::Taken;
 use super::{KIB, Scale};
-use crate::programs::{cpu_of_family, servers};
 use crate::server::Body;
 use crate::uploads::Api;
 
@@ -24,36 +24,27 @@ pub async fn files(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
     let (second, url) = site.programs.api(&site.place().endpoint).await?;
     let other = Api::new(url);
     let body = Body::noise(SIZE);
-    let mut programs = vec![
-        ("the API".to_owned(), site.api_process.id()?),
-        ("the worker".to_owned(), site.worker.id()?),
-    ];
-    programs.extend(servers()?);
+    let mut taken = Taken::of(&site)?;
     let (mut alone, mut both) = (Vec::new(), Vec::new());
-    let mut taken: Vec<Vec<f64>> = vec![Vec::new(); programs.len()];
     // The first round fills pools and caches.
     for round in 0..=scale.rounds {
         for two in [round % 2 == 0, round % 2 != 0] {
             let apis = if two { vec![&site.api, &other] } else { vec![&site.api] };
             let many = format!("{} files of one chunk, APIs: {}", scale.files, apis.len());
             eprintln!("{}: {many}, round {round} ...", kind.name());
-            let before = so_far(&programs)?;
+            taken.begin()?;
             let rate = send(&apis, scale.files, &body).await.with_context(|| second.log())?;
             // What is cleaned up belongs to each of them.
-            site.no_chunks().await?;
-            let after = so_far(&programs)?;
-            site.server.empty().await?;
+            site.cleaned_up().await?;
             match (round, two) {
                 (0, _) => {}
                 (_, true) => both.push(rate),
                 (_, false) => {
                     alone.push(rate);
-                    for ((taken, before), after) in taken.iter_mut().zip(before).zip(after) {
-                        let each = (after - before).as_secs_f64() * 1_000.0 / scale.files as f64;
-                        taken.push(each);
-                    }
+                    taken.end(scale.files)?;
                 }
             }
+            site.server.empty().await?;
         }
     }
     second.end().await?;
@@ -66,10 +57,7 @@ pub async fn files(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
             .by_rounds("one API", &both, &alone)
             .goal(Goal::OfFloor(0.95)),
     ];
-    rows.extend(programs.iter().zip(&taken).map(|((name, _), taken)| {
-        let what = format!("{what}: processor time of {name} for each");
-        Row::of(what, on, Unit::Milliseconds, taken)
-    }));
+    rows.extend(taken.rows(what, on));
     Ok(rows)
 }
 
@@ -82,10 +70,6 @@ async fn send(apis: &[&Api], files: usize, body: &Body) -> anyhow::Result<f64> {
         .try_collect::<()>()
         .await?;
     Ok(files as f64 / began.elapsed().as_secs_f64())
-}
-
-fn so_far(programs: &[(String, u32)]) -> anyhow::Result<Vec<Duration>> {
-    programs.iter().map(|(_, process)| cpu_of_family(*process)).collect()
 }
 
 /// As our clients do it: nothing is confirmed before the end.

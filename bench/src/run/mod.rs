@@ -13,6 +13,7 @@ mod sign;
 mod site;
 mod small;
 mod tail;
+mod taken;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 use crate::programs::{Programs, Running};
 use crate::server::{Place, Server, variable};
 use crate::uploads::{Api, Upload};
 
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a question may wait for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The S3 servers that everything is measured on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -59,6 +63,7 @@ pub struct Site {
     pub url: String,
     pub api_process: Running,
     pub worker: Running,
+    pub database: PgPool,
     pub folder: PathBuf,
 }
 
@@ -95,7 +100,9 @@ impl Site {
         let (api_process, url) = programs.api(&endpoint).await?;
         let worker = programs.worker(&endpoint, Vec::new()).await?;
         let api = Api::new(url.clone());
-        Ok(Site { kind, server, programs, api, url, api_process, worker, folder })
+        let options = PgPoolOptions::new().max_connections(4).acquire_timeout(PATIENCE);
+        let database = options.connect(&variable("TEST_DATABASE_URL")?).await?;
+        Ok(Site { kind, server, programs, api, url, api_process, worker, database, folder })
     }
 
     pub fn place(&self) -> &Place {
@@ -122,24 +129,24 @@ impl Site {
         self.server.delete(key).await
     }
 
-    /// Waits until no chunk of any upload is left.
-    pub async fn no_chunks(&self) -> anyhow::Result<()> {
-        let (client, bucket) = (&self.server.client, &self.server.bucket);
-        loop {
-            let list = client.list_objects_v2().bucket(bucket).into_paginator().send();
-            let pages = list.try_collect().await?;
-            let mut keys = pages.iter().flat_map(|page| page.contents()).flat_map(|o| o.key());
-            if !keys.any(|key| key.contains("/chunks/")) {
-                return Ok(());
-            }
+    /// Waits until every upload that was completed is cleaned up, but for the look once its URLs have ended.
+    pub async fn cleaned_up(&self) -> anyhow::Result<()> {
+        // The time of that look is set by the end of the first one.
+        let due = "SELECT count(*) FROM upload_sessions
+                   WHERE status = 'completed' AND (lease_id IS NOT NULL OR lease_until IS NULL)";
+        while sqlx::query_scalar::<_, i64>(due).fetch_one(&self.database).await? > 0 {
             tokio::time::sleep(LOOK).await;
         }
+        Ok(())
     }
 
-    /// Ends the programs, and removes the bucket with all that is in it.
+    /// Ends the programs, and removes the bucket with all that is in it. The rows, too: they would be due for another
+    /// look half an hour later, whatever is measured then.
     pub async fn end(self) -> anyhow::Result<()> {
         self.worker.end().await?;
         self.api_process.end().await?;
+        sqlx::query("TRUNCATE upload_sessions CASCADE").execute(&self.database).await?;
+        self.database.close().await;
         self.server.empty().await?;
         if self.kind == Kind::Seaweedfs {
             self.server.client.delete_bucket().bucket(&self.server.bucket).send().await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait;
+use serde_json::json;
 use upflow_core::db::{self, Db, now};
 use upflow_core::uploads::{self as rows, SeenChunk};
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use crate::suite;
 
 pub const SUITE: Suite = suite! { "overtaken":
     a_confirmation_that_is_taken_back_while_complete_waits_counts_no_more,
+    a_checksum_that_comes_while_a_presign_without_it_waits_is_taken_back,
     a_first_confirm_that_waits_for_an_abort_keeps_nothing,
     a_first_confirm_after_another_one_leaves_the_upload_as_it_is,
     a_worker_that_waits_for_the_one_that_took_its_lease_completes_nothing,
@@ -36,6 +38,27 @@ async fn a_confirmation_that_is_taken_back_while_complete_waits_counts_no_more(s
     // It is in the bucket, so this call confirms it anew: the upload moves with it and not without.
     complete.expect(202);
     assert_eq!(confirmed(db).await, "2");
+}
+
+async fn a_checksum_that_comes_while_a_presign_without_it_waits_is_taken_back(stack: Stack) {
+    let bytes = noise(2 * 64 * KIB);
+    let upload = stack.plan("a", &bytes, 64 * KIB).await;
+    upload.presign(1, None).await;
+    let (db, id) = (stack.ctx().db.clone(), upload.id);
+    // As a presign of both chunks does.
+    let declared = [
+        "UPDATE upload_sessions SET updated_at = now() WHERE upload_id",
+        "INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum)
+         SELECT upload_id, 0, 'AAAAAAAAAAA=' FROM upload_sessions WHERE upload_id",
+        "UPDATE upload_chunks SET declared_checksum = 'AAAAAAAAAAA=' WHERE chunk_index = 1 AND upload_id",
+    ];
+    let path = upload.path("/chunks/presign");
+    let chunks = json!({ "chunks": [{ "chunk_index": 0 }, { "chunk_index": 1 }] });
+    let presign = async move { stack.post(&path, chunks).await };
+    meanwhile(&db, id, &declared, presign).await.expect(200);
+    let kept = rows::chunk_rows(&db, id, None).await.unwrap();
+    let kept: Vec<_> = kept.into_iter().map(|chunk| chunk.declared_checksum).collect();
+    assert_eq!(kept, [None, None]);
 }
 
 async fn a_first_confirm_that_waits_for_an_abort_keeps_nothing(stack: Stack) {

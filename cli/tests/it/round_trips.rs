@@ -1,5 +1,6 @@
 //! How few round trips to the database a request of the API takes.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::client::{KIB, crc64, noise};
@@ -13,7 +14,7 @@ pub const SUITE: Suite = suite! { "round_trips":
 
 /// Times that the API asks the database, by request. The upload is read before S3 is asked for a chunk, what the chunk
 /// is to be meanwhile, and what was seen is written after that.
-const ASKED: [(&str, usize); 9] = [
+const ASKED: [(&str, usize); 10] = [
     ("init with URLs", 1),
     ("presign", 2),
     ("presign without a checksum", 2),
@@ -21,6 +22,7 @@ const ASKED: [(&str, usize); 9] = [
     ("another confirm", 3),
     ("complete, all confirmed", 1),
     ("get", 1),
+    ("get, waiting until the time is over", 2),
     ("init", 1),
     ("complete, nothing confirmed", 4),
 ];
@@ -62,12 +64,15 @@ async fn each_request(stack: &Stack, gate: &Gate) -> [usize; ASKED.len()] {
     let (complete, answer) = asked(gate, upload.complete()).await;
     answer.expect(202);
     let (get, _) = asked(gate, upload.get()).await;
+    let wait = upload.path("?wait_for=completed&timeout_seconds=1");
+    let (wait, answer) = asked(gate, stack.call(Method::GET, &wait)).await;
+    assert_eq!(answer.expect(200)["status"], "pending_assembly");
     let (init, small) = asked(gate, stack.plan("a", &bytes, size)).await;
     small.send(&bytes, 0).await;
     small.send(&bytes, 1).await;
     let (complete_all, answer) = asked(gate, small.complete()).await;
     answer.expect(202);
-    [init_with_urls, presign, without, first, another, complete, get, init, complete_all]
+    [init_with_urls, presign, without, first, another, complete, get, wait, init, complete_all]
 }
 
 async fn asked<T>(gate: &Gate, request: impl Future<Output = T>) -> (usize, T) {

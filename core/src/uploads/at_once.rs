@@ -1,6 +1,6 @@
 //! What a transaction of several round trips does, as parts of one statement and so in one. PostgreSQL only: SQLite
 //! is in the process, where a round trip costs nothing. A statement that finds that it may not do its part changes
-//! nothing and answers no row; who sent it looks why.
+//! nothing and answers no row, or the row as it was; who sent it looks why.
 
 use sea_orm::{EntityTrait, IdenStatic, Iterable};
 

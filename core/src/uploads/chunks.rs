@@ -153,22 +153,23 @@ const UNCONFIRM: &str = "
 /// Moves the upload to `pending_assembly` when every chunk is confirmed.
 pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Requested, Error> {
     if db.get_database_backend() == DbBackend::Postgres {
-        let found = request_at_once(db, id, now).await?;
-        if found.moved {
-            return Ok(Requested::Moved(found.upload));
+        let Asked { moved, found } = request_at_once(db, id, now).await?;
+        if moved {
+            return Ok(Requested::Moved(found));
         }
         // Mostly since chunks are missing. Without a lock: whatever is said of it may change at once.
-        if let Some(otherwise) = not_to_be_moved(found.upload, now)? {
-            return Ok(otherwise);
+        if let Some(kept) = kept(&found, now)? {
+            return Ok(kept(found));
         }
     }
     let tx = db::begin(db).await?;
     let upload = lock(&tx, id, LockType::Update).await?;
     let chunks = confirmed_chunks(&tx, id).await?;
-    let found = WithChunks { upload: upload.clone(), chunks: chunks.clone() };
-    if let Some(otherwise) = not_to_be_moved(found, now)? {
-        return Ok(otherwise);
+    let found = WithChunks { upload, chunks };
+    if let Some(kept) = kept(&found, now)? {
+        return Ok(kept(found));
     }
+    let WithChunks { upload, chunks } = found;
     let mut afresh =
         session::ActiveModel { attempts: Set(0), failure: Set(None), ..Default::default() };
     // A worker that copies ahead goes on to the end; a pause after an error ends here.
@@ -202,39 +203,45 @@ static REQUEST: LazyLock<String> = LazyLock::new(|| {
         ("lease_until", &lease_until),
     ];
     format!(
-        "WITH {moves}
-        SELECT {moved}, TRUE AS moved, {chunks} AS chunks FROM session
-        UNION ALL
-        SELECT {as_it_was}, FALSE, {chunks} FROM upload_sessions
-        WHERE upload_id = $1 AND NOT EXISTS (SELECT FROM session)",
+        "WITH {moves}, found AS (
+            SELECT {moved}, TRUE AS moved FROM session
+            UNION ALL
+            SELECT {as_it_was}, FALSE FROM upload_sessions
+            WHERE upload_id = $1 AND NOT EXISTS (SELECT FROM session)
+        )
+        SELECT {columns}, moved, {chunks} AS chunks FROM found",
         moves = moves(Event::RequestAssembly, "$3", condition, &set),
         moved = columns::<session::Entity>("session"),
         as_it_was = columns::<session::Entity>("upload_sessions"),
+        columns = columns::<session::Entity>("found"),
         chunks = of_upload(DbBackend::Postgres, "$1"),
     )
 });
 
 #[derive(FromQueryResult)]
-struct Found {
+struct Asked {
     moved: bool,
     #[sea_orm(nested)]
-    upload: WithChunks,
+    found: WithChunks,
 }
 
-async fn request_at_once(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Found, Error> {
+async fn request_at_once(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Asked, Error> {
     let values = [id.into(), now.into(), Uuid::now_v7().into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, REQUEST.as_str(), values);
-    Found::find_by_statement(statement).one(db).await?.ok_or(Error::NotFound)
+    Asked::find_by_statement(statement).one(db).await?.ok_or(Error::NotFound)
 }
 
+/// One of the answers that an upload gets.
+type Answer = fn(WithChunks) -> Requested;
+
 /// What is to be said of an upload that does not move to its assembly; `None` where it does.
-fn not_to_be_moved(found: WithChunks, now: DateTime<Utc>) -> Result<Option<Requested>, Error> {
+fn kept(found: &WithChunks, now: DateTime<Utc>) -> Result<Option<Answer>, Error> {
     let whole = found.chunks.indexes.len() == found.upload.total_chunks as usize;
     match found.upload.status_at(now) {
-        Status::PendingAssembly | Status::Completed => Ok(Some(Requested::Already(found))),
+        Status::PendingAssembly | Status::Completed => Ok(Some(Requested::Already)),
         status if Event::RequestAssembly.apply(status).is_none() => Err(Error::Conflict(status)),
         _ if whole => Ok(None),
-        _ => Ok(Some(Requested::Incomplete(found))),
+        _ => Ok(Some(Requested::Incomplete)),
     }
 }
 

@@ -8,10 +8,9 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend,
     EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Statement, Value, Values,
 };
-use serde_json::json;
 use uuid::Uuid;
 
-use super::declare::{Declared, with_checksum, write_declared};
+use super::declare::{Declared, as_json, write_declared};
 use super::{Error, Upload, record};
 use crate::checksum::{Algorithm, Checksum};
 use crate::db::{self, Db};
@@ -75,6 +74,10 @@ pub async fn create(
 ) -> Result<Created, Error> {
     let (idempotency_key, request_hash) = new.idempotency.unzip();
     let quota = new.quota;
+    // Of the others nothing is to be kept.
+    let mut declared = new.declared;
+    let urls_expire_at = if declared.is_empty() { now } else { now + new.url_life };
+    declared.retain(|declared| declared.checksum.is_some());
     let upload = Upload {
         upload_id: new.upload_id,
         filename: new.filename,
@@ -97,7 +100,7 @@ pub async fn create(
         failure: None,
         owner: new.owner,
         expires_at: now + life,
-        urls_expire_at: if new.declared.is_empty() { now } else { now + new.url_life },
+        urls_expire_at,
         chunks_deleted_at: None,
         idempotency_key,
         request_hash,
@@ -107,7 +110,7 @@ pub async fn create(
     };
     if quota.is_none()
         && db.get_database_backend() == DbBackend::Postgres
-        && create_at_once(db, &upload, &new.declared).await?
+        && create_at_once(db, &upload, &declared).await?
     {
         return Ok(Created::New(upload));
     }
@@ -131,7 +134,7 @@ pub async fn create(
             return Ok(exceeded);
         }
         record(&tx, upload.upload_id, INITIALIZED, None, None, now).await?;
-        write_declared(&tx, upload.upload_id, &new.declared).await?;
+        write_declared(&tx, upload.upload_id, &declared).await?;
         tx.commit().await?;
         return Ok(Created::New(upload));
     }
@@ -158,8 +161,7 @@ async fn create_at_once(db: &Db, upload: &Upload, declared: &[Declared]) -> Resu
         format!("${}", values.len())
     };
     let (event_id, at) = (parameter(Uuid::now_v7().into()), parameter(upload.created_at.into()));
-    // Of those without a checksum nothing is kept.
-    let chunks = parameter(json!(with_checksum(declared)).to_string().into());
+    let chunks = parameter(as_json(declared).into());
     let sql = format!(
         "WITH session AS ({insert}), recorded AS (
             INSERT INTO upload_events (event_id, upload_id, at, event)

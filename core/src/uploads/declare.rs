@@ -9,11 +9,10 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
     QueryFilter, Statement,
 };
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::at_once::{array, columns, names};
+use super::at_once::{columns, names};
 use super::{Error, Upload, lock};
 use crate::checksum::Checksum;
 use crate::db::{self, Db};
@@ -72,59 +71,59 @@ pub(super) async fn write_declared(
     id: Uuid,
     declared: &[Declared],
 ) -> Result<(), Error> {
-    let without = without_checksum(declared);
-    if !without.is_empty() {
-        chunk::Entity::update_many()
-            .set(chunk::ActiveModel { declared_checksum: Set(None), ..Default::default() })
-            .filter(chunk::Column::UploadId.eq(id))
-            .filter(chunk::Column::ChunkIndex.is_in(without))
-            .filter(chunk::Column::DeclaredChecksum.is_not_null())
-            .exec(tx)
-            .await?;
+    if declared.is_empty() {
+        return Ok(());
     }
-    let rows = with_checksum(declared);
-    match tx.get_database_backend() {
-        _ if rows.is_empty() => Ok(()),
-        DbBackend::Postgres => {
-            let sql = format!("{INSERT} json_to_recordset($2::json) {ON_CONFLICT}");
-            let values = [id.into(), json!(rows).to_string().into()];
-            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values))
-                .await?;
-            Ok(())
-        }
-        _ => declare_rows(tx, id, rows).await,
+    if tx.get_database_backend() == DbBackend::Postgres {
+        let sql = format!("{INSERT} json_to_recordset($2::json) {}", *ON_CONFLICT);
+        let values = [id.into(), as_json(declared).into()];
+        tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
+        return Ok(());
     }
+    let rows = declared.iter().map(|declared| chunk::ActiveModel {
+        upload_id: Set(id),
+        chunk_index: Set(declared.index),
+        declared_checksum: Set(declared.checksum.map(|checksum| checksum.to_string())),
+        ..Default::default()
+    });
+    chunk::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
+                .update_column(chunk::Column::DeclaredChecksum)
+                .value(chunk::Column::ConfirmedAt, Expr::cust(STILL_CONFIRMED))
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
 }
 
-#[derive(Serialize)]
-pub(super) struct WithChecksum {
-    chunk_index: i32,
-    checksum: String,
-}
-
-pub(super) fn with_checksum(declared: &[Declared]) -> Vec<WithChecksum> {
+/// The parameter of [`INSERT`].
+pub(super) fn as_json<'a>(declared: impl IntoIterator<Item = &'a Declared>) -> String {
     let row = |declared: &Declared| {
-        let checksum = declared.checksum?.to_string();
-        Some(WithChecksum { chunk_index: declared.index, checksum })
+        let checksum = declared.checksum.map(|checksum| checksum.to_string());
+        json!({ "chunk_index": declared.index, "checksum": checksum })
     };
-    declared.iter().filter_map(row).collect()
+    Value::Array(declared.into_iter().map(row).collect()).to_string()
 }
 
-fn without_checksum(declared: &[Declared]) -> Vec<i32> {
-    declared.iter().filter(|declared| declared.checksum.is_none()).map(|d| d.index).collect()
-}
-
-/// What [`declare_rows`] does, with one text for any number of chunks, and one value for all of them: of a
-/// thousand rows, three thousand parameters take longer than to sign a thousand URLs.
+/// One text for any number of chunks, and one value for all of them: of a thousand rows, three thousand parameters
+/// take longer than to sign a thousand URLs. A chunk without a checksum gets its row, too: what was declared of it
+/// before is taken back also where that became known only while this waited.
 const INSERT: &str = "
     INSERT INTO upload_chunks (upload_id, chunk_index, declared_checksum)
     SELECT $1, declared.chunk_index, declared.checksum FROM";
-const ON_CONFLICT: &str = "
-        AS declared (chunk_index integer, checksum text)
-    ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
-        declared_checksum = excluded.declared_checksum,
-        confirmed_at = CASE WHEN upload_chunks.checksum = excluded.declared_checksum
-            THEN upload_chunks.confirmed_at END";
+static ON_CONFLICT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "AS declared (chunk_index integer, checksum text)
+        ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
+            declared_checksum = excluded.declared_checksum, confirmed_at = {STILL_CONFIRMED}"
+    )
+});
+
+/// Who declares other bytes means to send them: what was confirmed is not it.
+const STILL_CONFIRMED: &str = "CASE WHEN excluded.declared_checksum IS NULL
+    OR upload_chunks.checksum = excluded.declared_checksum THEN upload_chunks.confirmed_at END";
 
 /// The transaction of [`declare`] as one statement, and so one round trip instead of five. The session's row is
 /// locked before any chunk is written, since these come out of it.
@@ -138,18 +137,15 @@ static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
             WHERE upload_id = $1 AND status IN ({statuses}) AND expires_at > $5
             RETURNING *
         ), declared AS (
-            {INSERT} session, json_to_recordset($2::json) {ON_CONFLICT}
-        ), cleared AS (
-            UPDATE upload_chunks SET declared_checksum = NULL
-            WHERE upload_id = $1 AND chunk_index = ANY($6::integer[]) AND declared_checksum IS NOT NULL
-                AND EXISTS (SELECT FROM session)
+            {INSERT} session, json_to_recordset($2::json) {on_conflict}
         )
         SELECT {columns} FROM session",
+        on_conflict = *ON_CONFLICT,
         columns = columns::<session::Entity>("session")
     )
 });
 
-/// `None`: it cannot be done.
+/// `None`: the upload takes no chunks.
 async fn declare_at_once(
     db: &Db,
     id: Uuid,
@@ -158,40 +154,8 @@ async fn declare_at_once(
     life: Duration,
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
-    let rows = json!(with_checksum(declared)).to_string();
-    let without = array(&without_checksum(declared));
     let (life, url_life) = (now + life, now + url_life);
-    let values = [id.into(), rows.into(), life.into(), url_life.into(), now.into(), without.into()];
+    let values = [id.into(), as_json(declared).into(), life.into(), url_life.into(), now.into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE.as_str(), values);
     Ok(session::Entity::find().from_raw_sql(statement).one(db).await?)
-}
-
-async fn declare_rows(
-    tx: &DatabaseTransaction,
-    id: Uuid,
-    rows: Vec<WithChecksum>,
-) -> Result<(), Error> {
-    let rows = rows.into_iter().map(|row| chunk::ActiveModel {
-        upload_id: Set(id),
-        chunk_index: Set(row.chunk_index),
-        declared_checksum: Set(Some(row.checksum)),
-        ..Default::default()
-    });
-    chunk::Entity::insert_many(rows)
-        .on_conflict(
-            OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
-                .update_column(chunk::Column::DeclaredChecksum)
-                // Who declares other bytes means to send them: what was confirmed is not it.
-                .value(
-                    chunk::Column::ConfirmedAt,
-                    Expr::cust(
-                        "CASE WHEN upload_chunks.checksum = excluded.declared_checksum \
-                         THEN upload_chunks.confirmed_at END",
-                    ),
-                )
-                .to_owned(),
-        )
-        .exec_without_returning(tx)
-        .await?;
-    Ok(())
 }
