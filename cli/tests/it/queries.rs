@@ -53,6 +53,16 @@ const SEED: [&str; 6] = [
     "ANALYZE",
 ];
 
+/// Nothing is under way, and nothing is left to be cleaned up. By the index of ids: this is no scan to be counted.
+const QUIET: [&str; 5] = [
+    "SET session_replication_role = replica",
+    "SET enable_seqscan = off",
+    "UPDATE upload_sessions SET status = 'completed', chunks_deleted_at = now()
+     WHERE upload_id > '00000000-0000-0000-0000-000000000000'",
+    "RESET enable_seqscan",
+    "VACUUM ANALYZE upload_sessions",
+];
+
 fn upload(number: u32) -> Uuid {
     format!("00000000-0000-4000-8000-{number:012}").parse().unwrap()
 }
@@ -182,18 +192,19 @@ async fn none_reads_a_growing_table_from_end_to_end(stack: Stack) {
     // One connection, which keeps every statement that it has prepared.
     let db = db::connect(&settings).await.unwrap();
     ask_everything(&db).await;
-    let statements = prepared(&db).await;
+    let mut statements = prepared(&db).await;
     assert!(statements.len() > 40, "only {} statements", statements.len());
-    let mut faults = Vec::new();
     db.execute_unprepared("SET plan_cache_mode = force_generic_plan").await.unwrap();
-    for (name, statement, parameters) in statements {
-        if TABLES.iter().any(|table| statement.contains(table)) {
-            let scanned = scanned(&explained(&db, &name, parameters).await);
-            if !scanned.is_empty() {
-                faults.push(format!("{scanned:?} in {statement}"));
-            }
-        }
+    let faults = read_from_end_to_end(&db, &statements).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+    // What PostgreSQL counted in quiet times, it goes by in busy ones until it counts again. Whatever looks for a row by
+    // its id is to find it by that, and not among the few that were under way.
+    for statement in QUIET {
+        db.execute_unprepared(statement).await.unwrap();
     }
+    statements.retain(|(_, statement, _)| statement.replace('"', "").contains("upload_id = $"));
+    assert!(statements.len() > 20, "only {} statements", statements.len());
+    let faults = read_from_end_to_end(&db, &statements).await;
     assert!(faults.is_empty(), "{faults:#?}");
     // The counts tell of what was really done, whatever was explained.
     db.close().await.unwrap();
@@ -278,6 +289,20 @@ async fn prepared(db: &Db) -> Vec<(String, String, usize)> {
     found.into_iter().map(row).collect()
 }
 
+/// The statements that read a growing table so, and which.
+async fn read_from_end_to_end(db: &Db, statements: &[(String, String, usize)]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, statement, parameters) in statements {
+        if TABLES.iter().any(|table| statement.contains(table)) {
+            let scanned = scanned(&explained(db, name, *parameters).await, false);
+            if !scanned.is_empty() {
+                faults.push(format!("{scanned:?} in {statement}"));
+            }
+        }
+    }
+    faults
+}
+
 /// The plan that serves any values.
 async fn explained(db: &Db, name: &str, parameters: usize) -> Value {
     let values = vec!["NULL"; parameters].join(", ");
@@ -286,15 +311,19 @@ async fn explained(db: &Db, name: &str, parameters: usize) -> Value {
     all::<Value>(db, &sql, &["QUERY PLAN"]).await.swap_remove(0).swap_remove(0)
 }
 
-/// The growing tables that a plan reads from end to end.
-fn scanned(plan: &Value) -> Vec<String> {
+/// The growing tables that a plan reads from end to end, by themselves or by an index without a condition on it; of
+/// that the first few are enough where it is `limited`.
+fn scanned(plan: &Value, limited: bool) -> Vec<String> {
     match plan {
-        Value::Array(parts) => parts.iter().flat_map(scanned).collect(),
+        Value::Array(parts) => parts.iter().flat_map(|part| scanned(part, limited)).collect(),
         Value::Object(parts) => {
-            let table = parts.get("Relation Name").and_then(Value::as_str).unwrap_or_default();
-            let scan = parts.get("Node Type").is_some_and(|node| node == "Seq Scan");
+            let text = |key: &str| parts.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (node, table) = (text("Node Type"), text("Relation Name"));
+            let index = node.starts_with("Index") && !parts.contains_key("Index Cond");
+            let scan = node == "Seq Scan" || index && !limited;
             let found = (scan && TABLES.contains(&table)).then(|| table.to_owned());
-            found.into_iter().chain(parts.values().flat_map(scanned)).collect()
+            let limited = limited || node == "Limit";
+            found.into_iter().chain(parts.values().flat_map(|p| scanned(p, limited))).collect()
         }
         _ => Vec::new(),
     }

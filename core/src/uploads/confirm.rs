@@ -12,7 +12,7 @@ use sea_orm::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::at_once::moves;
+use super::at_once::{is_one_of, moves};
 use super::{Error, Upload, apply, lock};
 use crate::db::{self, Db, DbErr};
 use crate::entity::{chunk, session};
@@ -108,12 +108,13 @@ fn in_order(seen: &[SeenChunk]) -> Vec<&SeenChunk> {
 
 /// The transaction of `confirm` as one statement where nothing of the session changes.
 static SHARED: LazyLock<String> = LazyLock::new(|| {
-    confirming(
+    confirming(&format!(
         "session AS (
             SELECT lease_until FROM upload_sessions
-            WHERE upload_id = $1 AND status = 'uploading' AND expires_at >= $4 AND expires_at > $2 FOR SHARE
+            WHERE upload_id = $1 AND {uploading} AND expires_at >= $4 AND expires_at > $2 FOR SHARE
         )",
-    )
+        uploading = is_one_of("status", &[Status::Uploading]),
+    ))
 });
 
 /// And where it moves on, or has its life slid; not where another confirm has just done so.

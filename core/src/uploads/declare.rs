@@ -12,7 +12,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::at_once::{columns, names};
+use super::at_once::{columns, is_one_of};
 use super::{Error, Upload, lock};
 use crate::checksum::Checksum;
 use crate::db::{self, Db};
@@ -128,18 +128,18 @@ const STILL_CONFIRMED: &str = "CASE WHEN excluded.declared_checksum IS NULL
 /// The transaction of [`declare`] as one statement, and so one round trip instead of five. The session's row is
 /// locked before any chunk is written, since these come out of it.
 static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
-    let statuses = names(Event::ConfirmChunk.from());
     format!(
         "WITH session AS (
             UPDATE upload_sessions SET
                 expires_at = GREATEST(expires_at, $3), urls_expire_at = GREATEST(urls_expire_at, $4),
                 updated_at = $5
-            WHERE upload_id = $1 AND status IN ({statuses}) AND expires_at > $5
+            WHERE upload_id = $1 AND {takes_chunks} AND expires_at > $5
             RETURNING *
         ), declared AS (
             {INSERT} session, json_to_recordset($2::json) {on_conflict}
         )
         SELECT {columns} FROM session",
+        takes_chunks = is_one_of("status", Event::ConfirmChunk.from()),
         on_conflict = *ON_CONFLICT,
         columns = columns::<session::Entity>("session")
     )
