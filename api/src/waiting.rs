@@ -34,7 +34,7 @@ pub struct Waiting(Mutex<HashMap<Uuid, Awaited>>);
 struct Awaited {
     moved: Arc<Notify>,
     seats: usize,
-    /// As one of those who wait has seen it last.
+    /// As those who wait have seen it.
     seen: Option<Status>,
 }
 
@@ -69,16 +69,20 @@ impl Waiting {
     async fn look(&self, ctx: &Context) -> Result<(), rows::Error> {
         let ids: Vec<Uuid> = self.with(|all| all.keys().copied().collect());
         let stand = rows::statuses(&ctx.db, &ids, now()).await?;
+        self.wake_where_moved(&ids, &stand);
+        Ok(())
+    }
+
+    fn wake_where_moved(&self, ids: &[Uuid], stand: &HashMap<Uuid, Status>) {
         self.with(|all| {
             for id in ids {
-                if let Some(awaited) = all.get(&id)
-                    && awaited.seen != stand.get(&id).copied()
+                if let Some(awaited) = all.get(id)
+                    && awaited.seen != stand.get(id).copied()
                 {
                     awaited.moved.notify_waiters();
                 }
             }
         });
-        Ok(())
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<Uuid, Awaited>) -> T) -> T {
@@ -87,11 +91,15 @@ impl Waiting {
 }
 
 impl Seat<'_> {
-    /// Sees that it has this status; whether that is the one which is waited for, or that cannot come any more.
-    fn settled(&self, status: Status, awaited: Status) -> bool {
+    /// Sees that it has this status. Whether that is the one which is waited for, or it cannot come any more. Who looks
+    /// for the `first` time says nothing of what the others have seen: the news of it may have been lost to them.
+    fn settled(&self, status: Status, awaited: Status, first: bool) -> bool {
         self.waiting.with(|all| {
             if let Some(awaited) = all.get_mut(&self.upload_id) {
-                awaited.seen = Some(status);
+                match first {
+                    true => awaited.seen.get_or_insert(status),
+                    false => awaited.seen.insert(status),
+                };
             }
         });
         status == awaited || status.is_final() || status == Status::Failed
@@ -125,12 +133,16 @@ pub async fn wait(
     let db = &state.ctx.db;
     // Made before each look, so that news in between are not missed.
     let mut moved = seat.moved.notified();
-    // Mostly there is something to wait for, and its chunks are not read, nor held meanwhile.
+    // Mostly there is something to wait for: its chunks are not read for that, and nothing of it is held meanwhile.
     let upload = rows::find(db, upload_id).await?;
-    if seat.settled(upload.status_at(now()), status) || !may_wait || Instant::now() >= deadline {
+    if seat.settled(upload.status_at(now()), status, true)
+        || !may_wait
+        || Instant::now() >= deadline
+    {
         let chunks = rows::confirmed_chunks(db, upload_id).await?;
         return Ok(WithChunks { upload, chunks });
     }
+    drop(upload);
     loop {
         let over = tokio::select! {
             woken = timeout_at(deadline, moved) => woken.is_err(),
@@ -138,7 +150,7 @@ pub async fn wait(
         };
         moved = seat.moved.notified();
         let found = rows::find_with_chunks(db, upload_id).await?;
-        if seat.settled(found.upload.status_at(now()), status) || over {
+        if seat.settled(found.upload.status_at(now()), status, false) || over {
             return Ok(found);
         }
     }
@@ -200,5 +212,29 @@ async fn look(state: &State) {
     if let Err(error) = state.waiting.look(&state.ctx).await {
         // Requests that ask the database say so themselves.
         tracing::debug!(%error, "the awaited uploads could not be looked at");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn who_comes_after_lost_news_hides_nothing_from_those_who_wait_for_them() {
+        let (waiting, id) = (Waiting::default(), Uuid::nil());
+        let (before, _) = waiting.sit(id);
+        let moved = before.moved.notified();
+        assert!(!before.settled(Status::Uploading, Status::Completed, true));
+        let (after, _) = waiting.sit(id);
+        assert!(!after.settled(Status::PendingAssembly, Status::Completed, true));
+        waiting.wake_where_moved(&[id], &HashMap::from([(id, Status::PendingAssembly)]));
+        assert!(moved.now_or_never().is_some());
+        // Woken, they have seen it, and are left alone.
+        let moved = before.moved.notified();
+        assert!(!before.settled(Status::PendingAssembly, Status::Completed, false));
+        waiting.wake_where_moved(&[id], &HashMap::from([(id, Status::PendingAssembly)]));
+        assert!(moved.now_or_never().is_none());
     }
 }

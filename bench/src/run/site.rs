@@ -133,7 +133,8 @@ impl Site {
     pub async fn cleaned_up(&self) -> anyhow::Result<()> {
         // The time of that look is set by the end of the first one.
         let due = "SELECT count(*) FROM upload_sessions
-                   WHERE status = 'completed' AND (lease_id IS NOT NULL OR lease_until IS NULL)";
+                   WHERE status = 'completed' AND chunks_deleted_at IS NULL
+                       AND (lease_id IS NOT NULL OR lease_until IS NULL)";
         while sqlx::query_scalar::<_, i64>(due).fetch_one(&self.database).await? > 0 {
             tokio::time::sleep(LOOK).await;
         }

@@ -318,13 +318,26 @@ fn scanned(plan: &Value, limited: bool) -> Vec<String> {
         Value::Array(parts) => parts.iter().flat_map(|part| scanned(part, limited)).collect(),
         Value::Object(parts) => {
             let text = |key: &str| parts.get(key).and_then(Value::as_str).unwrap_or_default();
-            let (node, table) = (text("Node Type"), text("Relation Name"));
-            let index = node.starts_with("Index") && !parts.contains_key("Index Cond");
-            let scan = node == "Seq Scan" || index && !limited;
-            let found = (scan && TABLES.contains(&table)).then(|| table.to_owned());
-            let limited = limited || node == "Limit";
+            let whole = match text("Node Type") {
+                "Seq Scan" => true,
+                "Index Scan" | "Index Only Scan" => !limited && !parts.contains_key("Index Cond"),
+                "Bitmap Heap Scan" => parts.get("Plans").is_some_and(bitmap_of_all),
+                _ => false,
+            };
+            let table = text("Relation Name");
+            let found = (whole && TABLES.contains(&table)).then(|| table.to_owned());
+            let limited = text("Node Type") == "Limit";
             found.into_iter().chain(parts.values().flat_map(|p| scanned(p, limited))).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether one of these indexes is read without a condition on it.
+fn bitmap_of_all(plans: &Value) -> bool {
+    let of_all = |plan: &Value| match plan["Node Type"].as_str() {
+        Some("Bitmap Index Scan") => plan.get("Index Cond").is_none(),
+        _ => plan.get("Plans").is_some_and(bitmap_of_all),
+    };
+    plans.as_array().is_some_and(|plans| plans.iter().any(of_all))
 }

@@ -50,10 +50,3 @@ pub(super) fn is_one_of(column: &str, statuses: &[Status]) -> String {
     let names: Vec<String> = statuses.iter().map(|status| format!("'{}'", status.name())).collect();
     format!("{column} || '' IN ({})", names.join(", "))
 }
-
-/// As one parameter, to be cast to `integer[]`: the text of a statement is the same for any number of them, and so it
-/// is prepared once.
-pub(super) fn array(indexes: &[i32]) -> String {
-    let indexes: Vec<String> = indexes.iter().map(i32::to_string).collect();
-    format!("{{{}}}", indexes.join(","))
-}

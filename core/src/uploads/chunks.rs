@@ -11,7 +11,7 @@ use sea_orm::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::at_once::{array, columns, moves};
+use super::at_once::{columns, moves};
 use super::with_chunks::of_upload;
 use super::{Error, Upload, WithChunks, apply, confirmed_chunks, lock, moves_at};
 use crate::db::{self, Db};
@@ -38,9 +38,13 @@ pub async fn chunk_rows<C: ConnectionTrait>(
     let mut query = chunk::Entity::find().filter(chunk::Column::UploadId.eq(id));
     query = match indexes {
         None => query,
+        // One text for any number of them, so that it is prepared once.
         Some(indexes) if db.get_database_backend() == DbBackend::Postgres => {
-            let any = Expr::cust_with_values("chunk_index = ANY($1::integer[])", [array(indexes)]);
-            query.filter(any)
+            let array = indexes.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+            query.filter(Expr::cust_with_values(
+                "chunk_index = ANY($1::integer[])",
+                [format!("{{{array}}}")],
+            ))
         }
         Some(indexes) => query.filter(chunk::Column::ChunkIndex.is_in(indexes.iter().copied())),
     };

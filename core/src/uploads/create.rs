@@ -74,9 +74,9 @@ pub async fn create(
 ) -> Result<Created, Error> {
     let (idempotency_key, request_hash) = new.idempotency.unzip();
     let quota = new.quota;
-    // Of the others nothing is to be kept.
     let mut declared = new.declared;
     let urls_expire_at = if declared.is_empty() { now } else { now + new.url_life };
+    // Of chunks without a checksum there is nothing to keep: no row says the same.
     declared.retain(|declared| declared.checksum.is_some());
     let upload = Upload {
         upload_id: new.upload_id,

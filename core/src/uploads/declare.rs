@@ -91,6 +91,7 @@ pub(super) async fn write_declared(
             OnConflict::columns([chunk::Column::UploadId, chunk::Column::ChunkIndex])
                 .update_column(chunk::Column::DeclaredChecksum)
                 .value(chunk::Column::ConfirmedAt, Expr::cust(STILL_CONFIRMED))
+                .action_and_where(Expr::cust(CHANGES))
                 .to_owned(),
         )
         .exec_without_returning(tx)
@@ -99,12 +100,12 @@ pub(super) async fn write_declared(
 }
 
 /// The parameter of [`INSERT`].
-pub(super) fn as_json<'a>(declared: impl IntoIterator<Item = &'a Declared>) -> String {
+pub(super) fn as_json(declared: &[Declared]) -> String {
     let row = |declared: &Declared| {
         let checksum = declared.checksum.map(|checksum| checksum.to_string());
         json!({ "chunk_index": declared.index, "checksum": checksum })
     };
-    Value::Array(declared.into_iter().map(row).collect()).to_string()
+    Value::Array(declared.iter().map(row).collect()).to_string()
 }
 
 /// One text for any number of chunks, and one value for all of them: of a thousand rows, three thousand parameters
@@ -117,13 +118,18 @@ static ON_CONFLICT: LazyLock<String> = LazyLock::new(|| {
     format!(
         "AS declared (chunk_index integer, checksum text)
         ON CONFLICT (upload_id, chunk_index) DO UPDATE SET
-            declared_checksum = excluded.declared_checksum, confirmed_at = {STILL_CONFIRMED}"
+            declared_checksum = excluded.declared_checksum, confirmed_at = {STILL_CONFIRMED}
+        WHERE {CHANGES}"
     )
 });
 
 /// Who declares other bytes means to send them: what was confirmed is not it.
 const STILL_CONFIRMED: &str = "CASE WHEN excluded.declared_checksum IS NULL
     OR upload_chunks.checksum = excluded.declared_checksum THEN upload_chunks.confirmed_at END";
+
+/// A row is not written anew only to say that its chunk still has no checksum.
+const CHANGES: &str =
+    "upload_chunks.declared_checksum IS NOT NULL OR excluded.declared_checksum IS NOT NULL";
 
 /// The transaction of [`declare`] as one statement, and so one round trip instead of five. The session's row is
 /// locked before any chunk is written, since these come out of it.
