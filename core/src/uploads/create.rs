@@ -161,7 +161,7 @@ async fn create_at_once(db: &Db, upload: &Upload, declared: &[Declared]) -> Resu
         format!("${}", values.len())
     };
     let (event_id, at) = (parameter(Uuid::now_v7().into()), parameter(upload.created_at.into()));
-    let chunks = parameter(as_json(declared).into());
+    let chunks = parameter(as_json(declared)?.into());
     let sql = format!(
         "WITH session AS ({insert}), recorded AS (
             INSERT INTO upload_events (event_id, upload_id, at, event)

@@ -9,13 +9,13 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
     QueryFilter, Statement,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::at_once::{columns, is_one_of};
 use super::{Error, Upload, lock};
 use crate::checksum::Checksum;
-use crate::db::{self, Db};
+use crate::db::{self, Db, DbErr};
 use crate::entity::{chunk, session};
 use crate::lifecycle::Event;
 
@@ -76,7 +76,7 @@ pub(super) async fn write_declared(
     }
     if tx.get_database_backend() == DbBackend::Postgres {
         let sql = format!("{INSERT} json_to_recordset($2::json) {}", *ON_CONFLICT);
-        let values = [id.into(), as_json(declared).into()];
+        let values = [id.into(), as_json(declared)?.into()];
         tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
         return Ok(());
     }
@@ -99,13 +99,20 @@ pub(super) async fn write_declared(
     Ok(())
 }
 
+#[derive(Serialize)]
+struct Row {
+    chunk_index: i32,
+    checksum: Option<String>,
+}
+
 /// The parameter of [`INSERT`].
-pub(super) fn as_json(declared: &[Declared]) -> String {
-    let row = |declared: &Declared| {
-        let checksum = declared.checksum.map(|checksum| checksum.to_string());
-        json!({ "chunk_index": declared.index, "checksum": checksum })
+pub(super) fn as_json(declared: &[Declared]) -> Result<String, DbErr> {
+    let row = |declared: &Declared| Row {
+        chunk_index: declared.index,
+        checksum: declared.checksum.map(|checksum| checksum.to_string()),
     };
-    Value::Array(declared.iter().map(row).collect()).to_string()
+    let rows: Vec<Row> = declared.iter().map(row).collect();
+    serde_json::to_string(&rows).map_err(|error| DbErr::Json(error.to_string()))
 }
 
 /// One text for any number of chunks, and one value for all of them: of a thousand rows, three thousand parameters
@@ -161,7 +168,7 @@ async fn declare_at_once(
     now: DateTime<Utc>,
 ) -> Result<Option<Upload>, Error> {
     let (life, url_life) = (now + life, now + url_life);
-    let values = [id.into(), as_json(declared).into(), life.into(), url_life.into(), now.into()];
+    let values = [id.into(), as_json(declared)?.into(), life.into(), url_life.into(), now.into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, AT_ONCE.as_str(), values);
     Ok(session::Entity::find().from_raw_sql(statement).one(db).await?)
 }
