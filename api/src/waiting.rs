@@ -91,18 +91,22 @@ impl Waiting {
 }
 
 impl Seat<'_> {
-    /// Sees that it has this status. Whether that is the one which is waited for, or it cannot come any more. Who looks
-    /// for the `first` time says nothing of what the others have seen: the news of it may have been lost to them.
-    fn settled(&self, status: Status, awaited: Status, first: bool) -> bool {
+    /// It has this status. Who looks for the first time says nothing of what the others have seen: the news of it may
+    /// have been lost to them.
+    fn saw_first(&self, status: Status) {
+        self.see(|seen| *seen = seen.or(Some(status)));
+    }
+
+    fn saw(&self, status: Status) {
+        self.see(|seen| *seen = Some(status));
+    }
+
+    fn see(&self, act: impl FnOnce(&mut Option<Status>)) {
         self.waiting.with(|all| {
             if let Some(awaited) = all.get_mut(&self.upload_id) {
-                match first {
-                    true => awaited.seen.get_or_insert(status),
-                    false => awaited.seen.insert(status),
-                };
+                act(&mut awaited.seen);
             }
         });
-        status == awaited || status.is_final() || status == Status::Failed
     }
 }
 
@@ -135,10 +139,9 @@ pub async fn wait(
     let mut moved = seat.moved.notified();
     // Mostly there is something to wait for: its chunks are not read for that, and nothing of it is held meanwhile.
     let upload = rows::find(db, upload_id).await?;
-    if seat.settled(upload.status_at(now()), status, true)
-        || !may_wait
-        || Instant::now() >= deadline
-    {
+    let stands = upload.status_at(now());
+    seat.saw_first(stands);
+    if settled(stands, status) || !may_wait || Instant::now() >= deadline {
         let chunks = rows::confirmed_chunks(db, upload_id).await?;
         return Ok(WithChunks { upload, chunks });
     }
@@ -150,10 +153,17 @@ pub async fn wait(
         };
         moved = seat.moved.notified();
         let found = rows::find_with_chunks(db, upload_id).await?;
-        if seat.settled(found.upload.status_at(now()), status, false) || over {
+        let stands = found.upload.status_at(now());
+        seat.saw(stands);
+        if settled(stands, status) || over {
             return Ok(found);
         }
     }
+}
+
+/// Whether this is the status that is waited for, or that one can no longer come.
+fn settled(stands: Status, awaited: Status) -> bool {
+    stands == awaited || stands.is_final() || stands == Status::Failed
 }
 
 /// Wakes those who wait, until the server is to stop.
@@ -226,14 +236,14 @@ mod tests {
         let (waiting, id) = (Waiting::default(), Uuid::nil());
         let (before, _) = waiting.sit(id);
         let moved = before.moved.notified();
-        assert!(!before.settled(Status::Uploading, Status::Completed, true));
+        before.saw_first(Status::Uploading);
         let (after, _) = waiting.sit(id);
-        assert!(!after.settled(Status::PendingAssembly, Status::Completed, true));
+        after.saw_first(Status::PendingAssembly);
         waiting.wake_where_moved(&[id], &HashMap::from([(id, Status::PendingAssembly)]));
         assert!(moved.now_or_never().is_some());
         // Woken, they have seen it, and are left alone.
         let moved = before.moved.notified();
-        assert!(!before.settled(Status::PendingAssembly, Status::Completed, false));
+        before.saw(Status::PendingAssembly);
         waiting.wake_where_moved(&[id], &HashMap::from([(id, Status::PendingAssembly)]));
         assert!(moved.now_or_never().is_none());
     }

@@ -162,16 +162,16 @@ pub async fn request_assembly(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<R
             return Ok(Requested::Moved(found));
         }
         // Mostly since chunks are missing. Without a lock: whatever is said of it may change at once.
-        if let Some(kept) = kept(&found, now)? {
-            return Ok(kept(found));
+        if let Some(answer) = otherwise(&found, now)? {
+            return Ok(answer(found));
         }
     }
     let tx = db::begin(db).await?;
     let upload = lock(&tx, id, LockType::Update).await?;
     let chunks = confirmed_chunks(&tx, id).await?;
     let found = WithChunks { upload, chunks };
-    if let Some(kept) = kept(&found, now)? {
-        return Ok(kept(found));
+    if let Some(answer) = otherwise(&found, now)? {
+        return Ok(answer(found));
     }
     let WithChunks { upload, chunks } = found;
     let mut afresh =
@@ -239,7 +239,7 @@ async fn request_at_once(db: &Db, id: Uuid, now: DateTime<Utc>) -> Result<Asked,
 type Answer = fn(WithChunks) -> Requested;
 
 /// What is to be said of an upload that does not move to its assembly; `None` where it does.
-fn kept(found: &WithChunks, now: DateTime<Utc>) -> Result<Option<Answer>, Error> {
+fn otherwise(found: &WithChunks, now: DateTime<Utc>) -> Result<Option<Answer>, Error> {
     let whole = found.chunks.indexes.len() == found.upload.total_chunks as usize;
     match found.upload.status_at(now) {
         Status::PendingAssembly | Status::Completed => Ok(Some(Requested::Already)),
