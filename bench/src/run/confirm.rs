@@ -6,9 +6,9 @@ use std::time::Instant;
 use aws_sdk_s3::types::ChecksumMode;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::processor_time::ProcessorTime;
 use super::rows::{Goal, Row, Unit};
 use super::site::{Kind, Site, Wishes};
-use super::taken::Taken;
 use super::{KIB, MIB, Scale};
 use crate::programs::{Whose, cpu_of};
 use crate::server::Body;
@@ -50,7 +50,7 @@ impl Confirms<'_> {
         let chunks = self.upload.chunks;
         let all: Vec<usize> = (0..chunks).collect();
         let mut found = Found::default();
-        let mut taken = Taken::of(self.site)?;
+        let mut time = ProcessorTime::of(self.site)?;
         for round in 0..scale.rounds {
             eprintln!("{on}: confirming, round {} ...", round + 1);
             self.reset().await?;
@@ -72,9 +72,9 @@ impl Confirms<'_> {
             self.reset().await?;
             let (first, rest) = all.split_at(1_000.min(chunks / 2));
             let (middle, last) = rest.split_at(rest.len() - first.len());
-            taken.begin()?;
+            time.begin()?;
             found.first.push(self.singles(first).await?);
-            taken.end(first.len())?;
+            time.end(first.len())?;
             for batch in middle.chunks(1_000) {
                 self.site.api.confirm(self.upload, batch).await?;
             }
@@ -89,7 +89,7 @@ impl Confirms<'_> {
         }
         let memory = self.site.api_process.peak_memory()? as f64 / MIB as f64;
         let mut rows = found.rows(on, chunks, memory);
-        rows.extend(taken.rows("confirms by confirm_chunk", on));
+        rows.extend(time.rows("confirms by confirm_chunk", on));
         Ok(rows)
     }
 

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
 
+use super::processor_time::ProcessorTime;
 use super::rows::{Goal, Row, Unit};
 use super::site::{Kind, Site, Wishes};
-use super::taken::Taken;
 use super::{KIB, Scale};
 use crate::server::Body;
 use crate::uploads::Api;
@@ -24,7 +24,7 @@ pub async fn files(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
     let (second, url) = site.programs.api(&site.place().endpoint).await?;
     let other = Api::new(url);
     let body = Body::noise(SIZE);
-    let mut taken = Taken::of(&site)?;
+    let mut time = ProcessorTime::of(&site)?;
     let (mut alone, mut both) = (Vec::new(), Vec::new());
     // The first round fills pools and caches.
     for round in 0..=scale.rounds {
@@ -32,7 +32,7 @@ pub async fn files(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
             let apis = if two { vec![&site.api, &other] } else { vec![&site.api] };
             let many = format!("{} files of one chunk, APIs: {}", scale.files, apis.len());
             eprintln!("{}: {many}, round {round} ...", kind.name());
-            taken.begin()?;
+            time.begin()?;
             let rate = send(&apis, scale.files, &body).await.with_context(|| second.log())?;
             // What is cleaned up belongs to each of them.
             site.cleaned_up().await?;
@@ -41,7 +41,7 @@ pub async fn files(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
                 (_, true) => both.push(rate),
                 (_, false) => {
                     alone.push(rate);
-                    taken.end(scale.files)?;
+                    time.end(scale.files)?;
                 }
             }
             site.server.empty().await?;
@@ -57,7 +57,7 @@ pub async fn files(kind: Kind, folder: &Path, scale: &Scale) -> anyhow::Result<V
             .by_rounds("one API", &both, &alone)
             .goal(Goal::OfFloor(0.95)),
     ];
-    rows.extend(taken.rows(what, on));
+    rows.extend(time.rows(what, on));
     Ok(rows)
 }
 

@@ -8,12 +8,12 @@ mod files;
 mod load;
 mod parts;
 mod plot;
+mod processor_time;
 mod rows;
 mod sign;
 mod site;
 mod small;
 mod tail;
-mod taken;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

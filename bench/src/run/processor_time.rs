@@ -6,7 +6,7 @@ use super::rows::{Row, Unit};
 use super::site::Site;
 use crate::programs::{cpu_of_family, servers};
 
-pub struct Taken {
+pub struct ProcessorTime {
     programs: Vec<Program>,
 }
 
@@ -19,9 +19,9 @@ struct Program {
     each: Vec<f64>,
 }
 
-impl Taken {
+impl ProcessorTime {
     /// By the API, the worker, PostgreSQL, Redis and the S3 server.
-    pub fn of(site: &Site) -> anyhow::Result<Taken> {
+    pub fn of(site: &Site) -> anyhow::Result<ProcessorTime> {
         let ours = [("the API", site.api_process.id()?), ("the worker", site.worker.id()?)];
         let ours = ours.map(|(name, process)| (name.to_owned(), process)).into_iter();
         let store = site.server.process();
@@ -34,7 +34,7 @@ impl Taken {
             before: Duration::ZERO,
             each: Vec::new(),
         });
-        Ok(Taken { programs: programs.collect() })
+        Ok(ProcessorTime { programs: programs.collect() })
     }
 
     pub fn begin(&mut self) -> anyhow::Result<()> {
